@@ -1,0 +1,175 @@
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void cleanup_close(int *fd)
+{
+	if (*fd >= 0) {
+		close(*fd);
+	}
+}
+
+ssize_t read_full(int fd, void *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = read(fd, (char *)buf + done, len - done);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n < 0) {
+			return -1;
+		}
+		if (n == 0) {
+			break;
+		}
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t pread_full(int fd, void *buf, size_t len, off_t offset)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pread(fd, (char *)buf + done, len - done, offset + (off_t)done);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n < 0) {
+			return -1;
+		}
+		if (n == 0) {
+			break;
+		}
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+int write_full(int fd, const void *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = write(fd, (const char *)buf + done, len - done);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n < 0) {
+			return -1;
+		}
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int pwrite_full(int fd, const void *buf, size_t len, off_t offset)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n =
+			pwrite(fd, (const char *)buf + done, len - done, offset + (off_t)done);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n < 0) {
+			return -1;
+		}
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int make_directories(const char *path, mode_t mode, struct error *err)
+{
+	char *copy cleanup(cleanup_free) = xstrdup(path);
+
+	for (char *p = copy + 1; *p; p++) {
+		if (*p == '/') {
+			*p = '\0';
+			if (mkdir(copy, mode) != 0 && errno != EEXIST) {
+				return error_set_errno(err, errno, "cannot create directory %s",
+						       copy);
+			}
+			*p = '/';
+		}
+	}
+	if (mkdir(copy, mode) != 0 && errno != EEXIST) {
+		return error_set_errno(err, errno, "cannot create directory %s", copy);
+	}
+	return 0;
+}
+
+int sync_directory(int fd, struct error *err)
+{
+	if (fsync(fd) != 0) {
+		return error_set_errno(err, errno, "cannot sync a directory");
+	}
+	return 0;
+}
+
+int read_small_file(int dirfd, const char *name, size_t limit, struct buffer *out,
+		    struct error *err)
+{
+	int fd cleanup(cleanup_close) = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0) {
+		if (errno == ENOENT) {
+			return 0;
+		}
+		return error_set_errno(err, errno, "cannot open %s", name);
+	}
+	out->len = 0;
+	ssize_t n = read_full(fd, buffer_reserve(out, limit + 1), limit + 1);
+
+	if (n < 0) {
+		return error_set_errno(err, errno, "cannot read %s", name);
+	}
+	if ((size_t)n > limit) {
+		return error_set(err, ERROR_LIMIT, "%s is larger than %zu bytes", name, limit);
+	}
+	out->len = (size_t)n;
+	return 1;
+}
+
+int write_file_durably(int dirfd, const char *name, struct bytes content, struct error *err)
+{
+	char *temporary cleanup(cleanup_free) = xasprintf("%s.%ld.tmp", name, (long)getpid());
+	int fd cleanup(cleanup_close) =
+		openat(dirfd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	if (fd < 0) {
+		return error_set_errno(err, errno, "cannot create %s", temporary);
+	}
+	if (write_full(fd, content.ptr, content.len) != 0 || fsync(fd) != 0 ||
+	    renameat(dirfd, temporary, dirfd, name) != 0) {
+		int errnum = errno;
+
+		unlinkat(dirfd, temporary, 0);
+		return error_set_errno(err, errnum, "cannot write %s", name);
+	}
+	return sync_directory(dirfd, err);
+}
+
+void raise_open_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}

@@ -1,0 +1,39 @@
+#pragma once
+
+/* System calls made whole: interrupted and short transfers are gone on with. */
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+/* Scope exit for descriptors: closes unless negative. */
+void cleanup_close(int *fd);
+
+/* Reads until len bytes or end of file; returns the count, or -1 with errno. */
+ssize_t read_full(int fd, void *buf, size_t len);
+ssize_t pread_full(int fd, void *buf, size_t len, off_t offset);
+
+/* Write everything; 0, or -1 with errno. */
+int write_full(int fd, const void *buf, size_t len);
+int pwrite_full(int fd, const void *buf, size_t len, off_t offset);
+
+/* Creates the directory and its missing parents, each with this mode. */
+int make_directories(const char *path, mode_t mode, struct error *err);
+
+/* fsync of a directory, so that names created or renamed in it are durable. */
+int sync_directory(int fd, struct error *err);
+
+/*
+ * Reads a whole small file into out (replaced). A file larger than limit is ERROR_LIMIT.
+ * Asker: 0 when there is no such file.
+ */
+int read_small_file(int dirfd, const char *name, size_t limit, struct buffer *out,
+		    struct error *err);
+
+/* Creates or replaces a file durably: temporary name, fsync, rename, fsync of the directory. */
+int write_file_durably(int dirfd, const char *name, struct bytes content, struct error *err);
+
+/* Raises the soft limit of open files to the hard one. */
+void raise_open_file_limit(void);
