@@ -1,0 +1,259 @@
+#include "castore/outboard.h"
+
+#include <blake3_impl.h>
+
+/*
+ * The tree of BLAKE3 from the outside: chunks of 1 KiB give chaining values, pairs of values
+ * give their parent's, and a last one without a partner goes up as it is. That is the same tree
+ * as "the left side is the largest power of two", level by level, so that many compressions of
+ * one level go through the vector units together.
+ */
+
+#define CHUNK ((size_t)BLAKE3_CHUNK_LEN)
+#define VALUE ((size_t)DIGEST_SIZE)
+#define CHUNKS_PER_GROUP (OUTBOARD_GROUP / BLAKE3_CHUNK_LEN)
+#define CHUNKS_PER_SPAN (OUTBOARD_SPAN / BLAKE3_CHUNK_LEN)
+#define GROUPS_PER_SPAN (OUTBOARD_SPAN / OUTBOARD_GROUP)
+#define LEVELS_TO_GROUP 4
+#define BATCH ((size_t)16)
+
+_Static_assert(1 << LEVELS_TO_GROUP == CHUNKS_PER_GROUP, "a group is a subtree");
+
+static void store_value(uint8_t out[DIGEST_SIZE], const uint32_t words[8])
+{
+	for (size_t i = 0; i < 8; i++) {
+		store32(out + 4 * i, words[i]);
+	}
+}
+
+/* A last chunk that is not full. */
+static void short_chunk_value(uint8_t *out, const uint8_t *data, size_t len, uint64_t counter)
+{
+	uint32_t words[8];
+	uint8_t flags = CHUNK_START;
+
+	memcpy(words, IV, sizeof(words));
+	while (len > BLAKE3_BLOCK_LEN) {
+		blake3_compress_in_place(words, data, BLAKE3_BLOCK_LEN, counter, flags);
+		data += BLAKE3_BLOCK_LEN;
+		len -= BLAKE3_BLOCK_LEN;
+		flags = 0;
+	}
+	uint8_t block[BLAKE3_BLOCK_LEN] = {0};
+
+	memcpy(block, data, len);
+	blake3_compress_in_place(words, block, (uint8_t)len, counter,
+				 (uint8_t)(flags | CHUNK_END));
+	store_value(out, words);
+}
+
+/* Values of all chunks of data, which begins at chunk number `counter`. Returns how many. */
+static size_t chunk_values(uint8_t *out, struct bytes data, uint64_t counter)
+{
+	size_t full = data.len / CHUNK;
+
+	for (size_t i = 0; i < full; i += BATCH) {
+		const uint8_t *inputs[BATCH];
+		size_t n = MIN(BATCH, full - i);
+
+		for (size_t k = 0; k < n; k++) {
+			inputs[k] = data.ptr + (i + k) * CHUNK;
+		}
+		blake3_hash_many(inputs, n, CHUNK / BLAKE3_BLOCK_LEN, IV, counter + i, true, 0,
+				 CHUNK_START, CHUNK_END, out + i * VALUE);
+	}
+	if (full * CHUNK < data.len) {
+		short_chunk_value(out + full * VALUE, data.ptr + full * CHUNK,
+				  data.len - full * CHUNK, counter + full);
+		full++;
+	}
+	return full;
+}
+
+/* One level up, in place. Returns how many values there are then. */
+static size_t merge_level(uint8_t *values, size_t count, uint8_t more_flags)
+{
+	size_t pairs = count / 2;
+
+	for (size_t i = 0; i < pairs; i += BATCH) {
+		const uint8_t *inputs[BATCH];
+		uint8_t parents[BATCH * VALUE];
+		size_t n = MIN(BATCH, pairs - i);
+
+		for (size_t k = 0; k < n; k++) {
+			inputs[k] = values + 2 * (i + k) * VALUE;
+		}
+		blake3_hash_many(inputs, n, 1, IV, 0, false, (uint8_t)(PARENT | more_flags), 0,
+				 0, parents);
+		memcpy(values + i * VALUE, parents, n * VALUE);
+	}
+	if (count % 2) {
+		memmove(values + pairs * VALUE, values + (count - 1) * VALUE, VALUE);
+		pairs++;
+	}
+	return pairs;
+}
+
+/* All the way up; the last step makes the root where is_root says so. */
+static void merge_all(uint8_t *values, size_t count, bool is_root)
+{
+	while (count > 1) {
+		count = merge_level(values, count, is_root && count == 2 ? ROOT : 0);
+	}
+}
+
+/* The values of the groups in data, which begins at a group. Returns how many. */
+static size_t group_values(uint8_t *values, struct bytes data, uint64_t chunk)
+{
+	size_t count = chunk_values(values, data, chunk);
+
+	for (int level = 0; level < LEVELS_TO_GROUP; level++) {
+		count = merge_level(values, count, 0);
+	}
+	return count;
+}
+
+struct outboard_builder {
+	uint64_t size; /* spans already hashed, in bytes */
+	size_t pending;
+	struct buffer spans, groups;
+	uint8_t *span; /* what does not fill a span yet */
+	uint8_t values[CHUNKS_PER_SPAN * DIGEST_SIZE];
+};
+
+struct outboard_builder *outboard_builder_new(void)
+{
+	struct outboard_builder *b = xmalloc(sizeof(*b));
+
+	b->size = 0;
+	b->pending = 0;
+	b->spans = b->groups = (struct buffer){0};
+	b->span = xmalloc(OUTBOARD_SPAN);
+	return b;
+}
+
+void outboard_builder_free(struct outboard_builder *b)
+{
+	if (b) {
+		buffer_done(&b->spans);
+		buffer_done(&b->groups);
+		free(b->span);
+		free(b);
+	}
+}
+
+void outboard_builder_reset(struct outboard_builder *b)
+{
+	b->size = 0;
+	b->pending = 0;
+	b->spans.len = b->groups.len = 0;
+}
+
+static void hash_span(struct outboard_builder *b, struct bytes data)
+{
+	size_t groups = group_values(b->values, data, b->size / CHUNK);
+
+	buffer_append(&b->groups, b->values, groups * VALUE);
+	merge_all(b->values, groups, false);
+	buffer_append(&b->spans, b->values, VALUE);
+	b->size += data.len;
+}
+
+void outboard_builder_update(struct outboard_builder *b, struct bytes data)
+{
+	while (data.len) {
+		size_t n = (size_t)OUTBOARD_SPAN - b->pending;
+
+		if (b->pending == 0 && data.len >= OUTBOARD_SPAN) {
+			hash_span(b, bytes_of(data.ptr, OUTBOARD_SPAN));
+		} else {
+			n = MIN(n, data.len);
+			memcpy(b->span + b->pending, data.ptr, n);
+			b->pending += n;
+			if (b->pending == OUTBOARD_SPAN) {
+				b->pending = 0;
+				hash_span(b, bytes_of(b->span, OUTBOARD_SPAN));
+			}
+		}
+		data = bytes_of(data.ptr + n, data.len - n);
+	}
+}
+
+/* From the span values, which are used up. */
+static void root_of_spans(uint8_t *spans, size_t count, struct digest *out)
+{
+	merge_all(spans, count, true);
+	memcpy(out->bytes, spans, VALUE);
+}
+
+void outboard_builder_finish(struct outboard_builder *b, struct digest *out_digest,
+			     struct buffer *out)
+{
+	if (b->size == 0 && b->pending <= OUTBOARD_GROUP) {
+		digest_of(out_digest, bytes_of(b->span, b->pending));
+		return;
+	}
+	if (b->pending) {
+		hash_span(b, bytes_of(b->span, b->pending));
+		b->pending = 0;
+	}
+	if (b->spans.len == VALUE) {
+		/* The only span is the root: its value is the digest. */
+		memcpy(b->values, b->groups.ptr, b->groups.len);
+		merge_all(b->values, b->groups.len / VALUE, true);
+		memcpy(b->spans.ptr, b->values, VALUE);
+	}
+	if (out) {
+		buffer_append(out, b->spans.ptr, b->spans.len);
+		buffer_append(out, b->groups.ptr, b->groups.len);
+	}
+	root_of_spans(b->spans.ptr, b->spans.len / VALUE, out_digest);
+}
+
+bool outboard_verify_spans(const struct digest *digest, uint64_t size, const uint8_t *spans)
+{
+	size_t count = (size_t)outboard_span_count(size);
+	uint8_t *copy = count > 1 ? malloc(count * VALUE) : NULL;
+	struct digest root;
+
+	if (count == 1) {
+		return memcmp(spans, digest->bytes, VALUE) == 0;
+	}
+	if (!copy) {
+		return false;
+	}
+	memcpy(copy, spans, count * VALUE);
+	root_of_spans(copy, count, &root);
+	free(copy);
+	return digest_equal(&root, digest);
+}
+
+bool outboard_verify_span(uint64_t size, uint64_t span, const uint8_t *span_value,
+			  const uint8_t *groups)
+{
+	uint8_t values[GROUPS_PER_SPAN * DIGEST_SIZE];
+	uint64_t first = span * GROUPS_PER_SPAN, total = outboard_group_count(size);
+
+	if (first >= total) {
+		return false;
+	}
+	size_t count = (size_t)MIN(GROUPS_PER_SPAN, total - first);
+
+	memcpy(values, groups, count * VALUE);
+	merge_all(values, count, outboard_span_count(size) == 1);
+	return memcmp(values, span_value, VALUE) == 0;
+}
+
+bool outboard_verify_group(uint64_t size, uint64_t group, const uint8_t *group_value,
+			   struct bytes data)
+{
+	uint8_t values[CHUNKS_PER_GROUP * DIGEST_SIZE];
+	uint64_t start = group * OUTBOARD_GROUP;
+
+	if (size <= OUTBOARD_GROUP || start >= size ||
+	    data.len != MIN(OUTBOARD_GROUP, size - start)) {
+		return false;
+	}
+	group_values(values, data, group * CHUNKS_PER_GROUP);
+	return memcmp(values, group_value, VALUE) == 0;
+}
