@@ -1,0 +1,336 @@
+#include "services/blob_service.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "base/io.h"
+#include "services/verified_reader.h"
+
+void chunk_list_done(struct chunk_list *l)
+{
+	free(l->chunks);
+	*l = (struct chunk_list){0};
+}
+
+void blob_service_init(struct blob_service *s, const struct blob_service_ops *ops)
+{
+	s->ops = ops;
+	atomic_init(&s->refs, 1);
+}
+
+struct blob_service *blob_service_ref(struct blob_service *s)
+{
+	atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+	return s;
+}
+
+void blob_service_unref(struct blob_service *s)
+{
+	if (s && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1) {
+		s->ops->destroy(s);
+	}
+}
+
+/* The empty blob exists in every service, so back ends are never asked for it. */
+static bool is_empty(const struct digest *digest)
+{
+	return digest_equal(digest, &digest_empty);
+}
+
+int blob_service_size(struct blob_service *s, const struct digest *digest, uint64_t *size,
+		      struct error *err)
+{
+	if (is_empty(digest)) {
+		*size = 0;
+		return 1;
+	}
+	return s->ops->size(s, digest, size, err);
+}
+
+int blob_service_has(struct blob_service *s, const struct digest *digest, struct error *err)
+{
+	uint64_t size;
+
+	return blob_service_size(s, digest, &size, err);
+}
+
+int blob_service_open(struct blob_service *s, const struct digest *digest,
+		      struct blob_reader **out, struct error *err)
+{
+	struct blob_reader *r;
+
+	if (is_empty(digest)) {
+		*out = verified_reader_of_memory(NULL, 0);
+		return 1;
+	}
+	int rc = s->ops->open(s, digest, &r, err);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	if (s->ops->verifies_ranges) {
+		*out = r;
+		return 1;
+	}
+	rc = verified_reader_open(r, digest, out, err);
+	return rc < 0 ? rc : 1;
+}
+
+int blob_service_create(struct blob_service *s, struct blob_writer **out, struct error *err)
+{
+	return s->ops->create(s, out, err);
+}
+
+int blob_service_put(struct blob_service *s, struct bytes content, struct digest *out,
+		     struct error *err)
+{
+	struct digest digest;
+
+	digest_of(&digest, content);
+	int rc = blob_service_put_hashed(s, content, &digest, err);
+
+	if (rc == 0 && out) {
+		*out = digest;
+	}
+	return rc;
+}
+
+int blob_service_put_hashed(struct blob_service *s, struct bytes content,
+			    const struct digest *digest, struct error *err)
+{
+	if ((content.len == 0) != is_empty(digest)) {
+		return error_set(err, ERROR_INVALID, "%s is not the digest of %zu bytes",
+				 digest_text(digest), content.len);
+	}
+	return content.len == 0 ? 0 : s->ops->put_hashed(s, content, digest, err);
+}
+
+int blob_service_put_file(struct blob_service *s, int fd, uint64_t size, struct digest *out,
+			  struct error *err)
+{
+	if (size == 0) {
+		*out = digest_empty;
+		return 0;
+	}
+	return s->ops->put_file(s, fd, size, out, err);
+}
+
+#define PUT_FILE_PIECE ((size_t)1 << 20)
+
+static int write_file_pieces(struct blob_writer *w, int fd, uint64_t size, struct error *err)
+{
+	uint8_t *buf cleanup(cleanup_free) = xmalloc(PUT_FILE_PIECE);
+	int rc = 0;
+
+	for (uint64_t at = 0; rc == 0 && at < size;) {
+		size_t want = (size_t)MIN(size - at, PUT_FILE_PIECE);
+		ssize_t n = pread_full(fd, buf, want, (off_t)at);
+
+		if (n < 0) {
+			return error_set_errno(err, errno, "cannot read");
+		}
+		if ((size_t)n < want) {
+			return error_set(err, ERROR_CHANGED, "the file became shorter");
+		}
+		rc = blob_writer_write(w, bytes_of(buf, want), err);
+		at += want;
+	}
+	return rc;
+}
+
+int blob_service_put_file_by_writer(struct blob_service *s, int fd, uint64_t size,
+				    struct digest *out, struct error *err)
+{
+	struct blob_writer *w;
+	int rc = blob_service_create(s, &w, err);
+
+	if (rc) {
+		return rc;
+	}
+	rc = write_file_pieces(w, fd, size, err);
+	if (rc) {
+		blob_writer_free(w);
+		return rc;
+	}
+	return blob_writer_commit(w, out, NULL, err);
+}
+
+/* Nothing to read: only whether the blob is there. */
+static int read_nothing(struct blob_service *s, const struct digest *digest, size_t *got,
+			struct error *err)
+{
+	int rc = blob_service_has(s, digest, err);
+
+	if (rc > 0) {
+		*got = 0;
+	}
+	return rc;
+}
+
+int blob_service_read(struct blob_service *s, const struct digest *digest, uint64_t offset,
+		      void *buf, size_t len, unsigned flags, size_t *got, struct error *err)
+{
+	size_t n = 0;
+
+	if (len == 0 || is_empty(digest)) {
+		return read_nothing(s, digest, got, err);
+	}
+	if (!s->ops->verifies_ranges) {
+		return blob_service_read_by_open(s, digest, offset, buf, len, flags, got, err);
+	}
+	int rc = s->ops->read(s, digest, offset, buf, len, flags, &n, err);
+
+	if (rc > 0 && n > len) {
+		return error_set(err, ERROR_CORRUPT, "blob %s: %zu bytes where %zu were asked",
+				 digest_text(digest), n, len);
+	}
+	if (rc > 0) {
+		*got = n;
+	}
+	return rc;
+}
+
+int blob_service_read_by_open(struct blob_service *s, const struct digest *digest,
+			      uint64_t offset, void *buf, size_t len, unsigned flags,
+			      size_t *got, struct error *err)
+{
+	struct blob_reader *r cleanup(cleanup_blob_reader) = NULL;
+
+	if (flags & BLOB_READ_NOWAIT) {
+		return error_set(err, ERROR_WOULD_BLOCK, "blob %s has to be opened",
+				 digest_text(digest));
+	}
+	int rc = blob_service_open(s, digest, &r, err);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	rc = blob_reader_pread(r, buf, len, offset, got, err);
+	return rc < 0 ? rc : 1;
+}
+
+/* What a back end lists must add up, or an assembled blob would have holes. */
+static int check_chunks(struct blob_service *s, const struct digest *digest,
+			const struct chunk_list *l, struct error *err)
+{
+	uint64_t size = 0;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < l->count; i++) {
+		if (__builtin_add_overflow(sum, l->chunks[i].size, &sum)) {
+			return error_set(err, ERROR_CORRUPT, "sizes of chunks overflow");
+		}
+	}
+	if (l->count == 0) {
+		return 1;
+	}
+	int rc = s->ops->size(s, digest, &size, err);
+
+	if (rc > 0 && size != sum) {
+		rc = error_set(err, ERROR_CORRUPT, "chunks of %ju bytes for a blob of %ju",
+			       (uintmax_t)sum, (uintmax_t)size);
+	}
+	return rc;
+}
+
+int blob_service_chunks(struct blob_service *s, const struct digest *digest,
+			struct chunk_list *out, struct error *err)
+{
+	struct chunk_list list = {0};
+
+	if (is_empty(digest)) {
+		*out = list;
+		return 1;
+	}
+	int rc = s->ops->chunks(s, digest, &list, err);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	rc = check_chunks(s, digest, &list, err);
+	if (rc > 0) {
+		*out = list;
+		return rc;
+	}
+	if (rc < 0) {
+		error_wrap(err, "blob %s", digest_text(digest));
+	}
+	chunk_list_done(&list);
+	return rc;
+}
+
+int blob_service_no_chunks(struct blob_service *s, const struct digest *digest,
+			   struct chunk_list *out, struct error *err)
+{
+	int rc = blob_service_has(s, digest, err);
+
+	if (rc > 0) {
+		*out = (struct chunk_list){0};
+	}
+	return rc;
+}
+
+int blob_service_sync(struct blob_service *s, struct error *err)
+{
+	return s->ops->sync(s, err);
+}
+
+int blob_reader_pread(struct blob_reader *r, void *buf, size_t len, uint64_t offset,
+		      size_t *got, struct error *err)
+{
+	size_t want = (size_t)MIN(len, r->size - MIN(offset, r->size));
+	size_t n = 0;
+
+	if (want == 0) {
+		*got = 0;
+		return 0;
+	}
+	int rc = r->ops->pread(r, buf, want, offset, &n, err);
+
+	if (rc < 0) {
+		return rc;
+	}
+	if (n != want) {
+		return error_set(err, ERROR_CORRUPT, "%zu bytes at %ju where %zu must be", n,
+				 (uintmax_t)offset, want);
+	}
+	*got = n;
+	return 0;
+}
+
+uint64_t blob_reader_size(const struct blob_reader *r)
+{
+	return r->size;
+}
+
+int blob_reader_fd(const struct blob_reader *r)
+{
+	return r->ops->fd(r);
+}
+
+void blob_reader_free(struct blob_reader *r)
+{
+	if (r) {
+		r->ops->free(r);
+	}
+}
+
+int blob_writer_write(struct blob_writer *w, struct bytes data, struct error *err)
+{
+	return data.len == 0 ? 0 : w->ops->write(w, data, err);
+}
+
+int blob_writer_commit(struct blob_writer *w, struct digest *digest_out, uint64_t *size_out,
+		       struct error *err)
+{
+	uint64_t size;
+
+	return w->ops->commit(w, digest_out, size_out ? size_out : &size, err);
+}
+
+void blob_writer_free(struct blob_writer *w)
+{
+	if (w) {
+		w->ops->free(w);
+	}
+}

@@ -1,0 +1,178 @@
+#pragma once
+
+/*
+ * BlobService: byte strings named by their BLAKE3 digest.
+ *
+ * Shared and thread-safe; a reader or writer belongs to one thread at a time. The empty blob
+ * exists in every service. Every byte that a caller gets has been checked against the digest:
+ * by the back end where it says so (verifies_ranges), else by the functions here. So back ends
+ * may be dumb, and none is trusted.
+ *
+ * Visibility: a blob is there for others once commit or put returned and sync was called. A
+ * service may hold committed blobs back (to make many durable with few syncs); asking this
+ * service for one of those gives the right answer at any time.
+ */
+
+#include "castore/digest.h"
+
+struct blob_service;
+struct blob_reader;
+struct blob_writer;
+
+struct chunk {
+	struct digest digest;
+	uint64_t size;
+};
+
+struct chunk_list {
+	struct chunk *chunks;
+	size_t count;
+};
+
+void chunk_list_done(struct chunk_list *l);
+
+struct blob_service *blob_service_ref(struct blob_service *s);
+void blob_service_unref(struct blob_service *s);
+DEFINE_CLEANUP(cleanup_blob_service, struct blob_service *, blob_service_unref)
+
+/* Asker. */
+int blob_service_has(struct blob_service *s, const struct digest *digest, struct error *err);
+/* Asker: the size of the blob. */
+int blob_service_size(struct blob_service *s, const struct digest *digest, uint64_t *size,
+		      struct error *err);
+/* Asker: a reader for the caller. */
+int blob_service_open(struct blob_service *s, const struct digest *digest,
+		      struct blob_reader **out, struct error *err);
+int blob_service_create(struct blob_service *s, struct blob_writer **out, struct error *err);
+/* A whole blob at once, for what fits in memory. out may be NULL. */
+int blob_service_put(struct blob_service *s, struct bytes content, struct digest *out,
+		     struct error *err);
+/*
+ * The same when the caller has the digest already and vouches for it (it hashed these bytes
+ * itself, or received them verified): not hashed a second time.
+ */
+int blob_service_put_hashed(struct blob_service *s, struct bytes content,
+			    const struct digest *digest, struct error *err);
+
+/*
+ * The content of an open regular file, from its start, which must have this size: ERROR_CHANGED
+ * when it turns out shorter. A back end may do better than reading it through: reflink it, or
+ * not write what it has. The caller checks afterwards that the file did not change meanwhile.
+ */
+int blob_service_put_file(struct blob_service *s, int fd, uint64_t size, struct digest *out,
+			  struct error *err);
+
+enum blob_read_flags {
+	BLOB_READ_NOWAIT = 1, /* ERROR_WOULD_BLOCK rather than wait for a disk or a peer */
+};
+
+/*
+ * One range, without a reader: what a file system does. Asker: 0 when the blob is absent. Reads
+ * up to len bytes at offset, fewer only at the end of the blob; the count goes to *got.
+ */
+int blob_service_read(struct blob_service *s, const struct digest *digest, uint64_t offset,
+		      void *buf, size_t len, unsigned flags, size_t *got, struct error *err);
+
+/*
+ * Asker: the finer chunks that the blob is known to consist of; an empty list when the blob is
+ * there but no finer chunks are known. has and open work for the digests of chunks too.
+ */
+int blob_service_chunks(struct blob_service *s, const struct digest *digest,
+			struct chunk_list *out, struct error *err);
+/* Returns when all that was committed before is durable and visible to every other user. */
+int blob_service_sync(struct blob_service *s, struct error *err);
+
+/*
+ * Reads up to len bytes at offset, fewer only at the end of the blob. The count goes to *got; 0
+ * at and past the end.
+ */
+int blob_reader_pread(struct blob_reader *r, void *buf, size_t len, uint64_t offset,
+		      size_t *got, struct error *err);
+uint64_t blob_reader_size(const struct blob_reader *r);
+/*
+ * A descriptor of a plain file that holds exactly this blob from offset 0, for the kernel to
+ * read by itself; -1 when there is none. Borrowed from the reader. What is read through it is
+ * not checked here.
+ */
+int blob_reader_fd(const struct blob_reader *r);
+void blob_reader_free(struct blob_reader *r);
+DEFINE_CLEANUP(cleanup_blob_reader, struct blob_reader *, blob_reader_free)
+
+int blob_writer_write(struct blob_writer *w, struct bytes data, struct error *err);
+/*
+ * Ends the writer, whatever it returns. size_out may be NULL. Nothing of the blob is visible
+ * before this succeeds.
+ */
+int blob_writer_commit(struct blob_writer *w, struct digest *digest_out, uint64_t *size_out,
+		       struct error *err);
+/* Gives the blob up: an alternative to commit. NULL is allowed. */
+void blob_writer_free(struct blob_writer *w);
+
+/* ---- For back ends ---- */
+
+struct blob_service_ops {
+	const char *name;
+	/*
+	 * True when readers and read() check every range they hand out themselves. Otherwise
+	 * the functions above check a blob whole when it is opened and each range again when it
+	 * is read.
+	 */
+	bool verifies_ranges;
+	void (*destroy)(struct blob_service *s);
+	int (*size)(struct blob_service *s, const struct digest *digest, uint64_t *size,
+		    struct error *err);
+	int (*open)(struct blob_service *s, const struct digest *digest,
+		    struct blob_reader **out, struct error *err);
+	int (*create)(struct blob_service *s, struct blob_writer **out, struct error *err);
+	int (*put_hashed)(struct blob_service *s, struct bytes content,
+			  const struct digest *digest, struct error *err);
+	int (*put_file)(struct blob_service *s, int fd, uint64_t size, struct digest *out,
+			struct error *err);
+	int (*read)(struct blob_service *s, const struct digest *digest, uint64_t offset,
+		    void *buf, size_t len, unsigned flags, size_t *got, struct error *err);
+	int (*chunks)(struct blob_service *s, const struct digest *digest,
+		      struct chunk_list *out, struct error *err);
+	int (*sync)(struct blob_service *s, struct error *err);
+};
+
+struct blob_service {
+	const struct blob_service_ops *ops;
+	_Atomic unsigned refs;
+};
+
+struct blob_reader_ops {
+	int (*pread)(struct blob_reader *r, void *buf, size_t len, uint64_t offset, size_t *got,
+		     struct error *err);
+	int (*fd)(const struct blob_reader *r);
+	void (*free)(struct blob_reader *r);
+};
+
+struct blob_reader {
+	const struct blob_reader_ops *ops;
+	uint64_t size;
+};
+
+struct blob_writer_ops {
+	int (*write)(struct blob_writer *w, struct bytes data, struct error *err);
+	int (*commit)(struct blob_writer *w, struct digest *digest_out, uint64_t *size_out,
+		      struct error *err);
+	void (*free)(struct blob_writer *w);
+};
+
+struct blob_writer {
+	const struct blob_writer_ops *ops;
+};
+
+/* Sets the table and one reference. */
+void blob_service_init(struct blob_service *s, const struct blob_service_ops *ops);
+
+/* For tables whose back end has nothing better: through open and a reader. */
+int blob_service_read_by_open(struct blob_service *s, const struct digest *digest,
+			      uint64_t offset, void *buf, size_t len, unsigned flags,
+			      size_t *got, struct error *err);
+/* For tables whose back end has nothing better: read in pieces, through a writer. */
+int blob_service_put_file_by_writer(struct blob_service *s, int fd, uint64_t size,
+				    struct digest *out, struct error *err);
+/* For tables without chunks: absent, or an empty list. */
+int blob_service_no_chunks(struct blob_service *s, const struct digest *digest,
+			   struct chunk_list *out, struct error *err);

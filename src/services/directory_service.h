@@ -1,0 +1,64 @@
+#pragma once
+
+/*
+ * DirectoryService: Directory objects by digest. Shared and thread-safe; streams and batches
+ * belong to one thread. What a caller gets has been checked: its bytes give the digest, and it
+ * is a valid directory (one that is not is ERROR_CORRUPT, never absent).
+ *
+ * The visibility of what was put is that of blobs (blob_service.h).
+ */
+
+#include "castore/closure.h"
+
+struct directory_service;
+struct directory_batch;
+
+struct directory_service *directory_service_ref(struct directory_service *s);
+void directory_service_unref(struct directory_service *s);
+DEFINE_CLEANUP(cleanup_directory_service, struct directory_service *, directory_service_unref)
+
+/* Asker: a reference for the caller. */
+int directory_service_get(struct directory_service *s, const struct digest *digest,
+			  struct directory **out, struct error *err);
+/* Asker, without reading more than an index. */
+int directory_service_has(struct directory_service *s, const struct digest *digest,
+			  struct error *err);
+int directory_service_put(struct directory_service *s, struct directory *d, struct error *err);
+
+/*
+ * Asker: the closure below a root, root to leaves, as a stream; 0 when the root is absent. A
+ * directory missing further down is an error of the stream (ERROR_UNAVAILABLE).
+ */
+int directory_service_get_recursive(struct directory_service *s, const struct digest *root,
+				    struct closure_walk **out, struct error *err);
+
+/* A closure that comes leaves to root. Nothing of it is visible before commit. */
+int directory_service_put_batch(struct directory_service *s, struct directory_batch **out,
+				struct error *err);
+int directory_batch_add(struct directory_batch *b, struct directory *d, struct error *err);
+/* Ends the batch, whatever it returns: connected and complete, or nothing is kept. */
+int directory_batch_commit(struct directory_batch *b, struct digest *root, struct error *err);
+void directory_batch_free(struct directory_batch *b);
+
+int directory_service_sync(struct directory_service *s, struct error *err);
+
+/* ---- For back ends ---- */
+
+struct directory_service_ops {
+	const char *name;
+	void (*destroy)(struct directory_service *s);
+	/* The stored encoding, malloc'd for the caller; checked by the functions above. */
+	int (*get)(struct directory_service *s, const struct digest *digest, uint8_t **encoding,
+		   size_t *len, struct error *err);
+	int (*has)(struct directory_service *s, const struct digest *digest, struct error *err);
+	int (*put)(struct directory_service *s, struct directory *d, struct error *err);
+	int (*sync)(struct directory_service *s, struct error *err);
+};
+
+struct directory_service {
+	const struct directory_service_ops *ops;
+	_Atomic unsigned refs;
+};
+
+void directory_service_init(struct directory_service *s,
+			    const struct directory_service_ops *ops);

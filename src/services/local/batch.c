@@ -1,0 +1,289 @@
+#include "services/local/batch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/endian.h"
+#include "base/io.h"
+#include "services/local/local_internal.h"
+
+/* Up to this many large files are synced one by one; beyond, the whole file system at once. */
+#define FILES_SYNCED_SINGLY 4
+
+struct batch *batch_new(uint64_t number)
+{
+	struct batch *b = xcalloc(1, sizeof(*b));
+
+	b->number = number;
+	b->pack_fd = -1;
+	return b;
+}
+
+void batch_free(struct batch *b, int store_dirfd)
+{
+	if (!b) {
+		return;
+	}
+	for (size_t i = 0; i < b->file_count; i++) {
+		if (b->files[i].temporary) {
+			unlinkat(store_dirfd, b->files[i].temporary, 0);
+			free(b->files[i].temporary);
+		}
+	}
+	if (b->close_pack && b->pack_fd >= 0) {
+		close(b->pack_fd);
+	}
+	digest_map_done(&b->blobs);
+	digest_map_done(&b->directories);
+	buffer_done(&b->seen);
+	free(b->entries);
+	free(b->files);
+	free(b);
+}
+
+static const struct digest_map *map_of(const struct batch *b, enum index_table table)
+{
+	return table == INDEX_BLOBS ? &b->blobs : &b->directories;
+}
+
+ssize_t batch_find(const struct batch *b, enum index_table table, const struct digest *digest)
+{
+	const uint64_t *at = b ? digest_map_get(map_of(b, table), digest) : NULL;
+
+	return at ? (ssize_t)*at : -1;
+}
+
+void batch_add(struct batch *b, enum index_table table, const struct digest *digest,
+	       const struct location *location)
+{
+	struct digest_map *map = table == INDEX_BLOBS ? &b->blobs : &b->directories;
+
+	if (b->count == b->capacity) {
+		b->capacity = b->capacity ? b->capacity * 2 : 256;
+		b->entries = xrealloc(b->entries, b->capacity * sizeof(*b->entries));
+	}
+	digest_map_put(map, digest, b->count);
+	b->entries[b->count++] =
+		(struct pending){.table = table, .digest = *digest, .location = *location};
+	b->bytes += location->kind == LOCATION_FILE ? location->size : location->stored;
+}
+
+void batch_add_file(struct batch *b, const struct digest *digest, const char *temporary)
+{
+	if (b->file_count == b->file_capacity) {
+		b->file_capacity = b->file_capacity ? b->file_capacity * 2 : 64;
+		b->files = xrealloc(b->files, b->file_capacity * sizeof(*b->files));
+	}
+	b->files[b->file_count++] =
+		(struct pending_file){.digest = *digest, .temporary = xstrdup(temporary)};
+}
+
+bool batch_full(const struct batch *b)
+{
+	return b->count >= COMMIT_OBJECTS || b->bytes >= COMMIT_BYTES ||
+	       b->file_count >= COMMIT_FILES ||
+	       b->seen.len >= 4 * COMMIT_OBJECTS * (SEEN_KEY_SIZE + SEEN_VALUE_SIZE);
+}
+
+static int sync_path(int dirfd, const char *name, struct error *err)
+{
+	int fd cleanup(cleanup_close) = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) != 0) {
+		return error_set_errno(err, errno, "cannot sync %s", name);
+	}
+	return 0;
+}
+
+/* The folder of a large file's name, when it is the first one there. */
+static int make_file_folder(struct local_store *s, const struct digest *digest,
+			    struct error *err)
+{
+	char name[LOCAL_NAME_SIZE];
+
+	local_file_name(name, digest);
+	*strrchr(name, '/') = '\0';
+	if (mkdirat(s->dirfd, name, 0755) != 0 && errno != EEXIST) {
+		return error_set_errno(err, errno, "cannot create %s/%s", s->path, name);
+	}
+	return sync_path(s->dirfd, "files", err);
+}
+
+/*
+ * Gives a large file its name. A file that has the name already is replaced only by a synced
+ * one: it may be another process's committed blob.
+ */
+static int rename_file(struct local_store *s, struct pending_file *f, bool synced,
+		       struct error *err)
+{
+	unsigned flags = RENAME_NOREPLACE;
+	char name[LOCAL_NAME_SIZE];
+
+	local_file_name(name, &f->digest);
+	while (renameat2(s->dirfd, f->temporary, s->dirfd, name, flags) != 0) {
+		int errnum = errno, rc = 0;
+
+		if (errnum == ENOENT) {
+			rc = make_file_folder(s, &f->digest, err);
+		} else if (errnum == EEXIST || errnum == EINVAL) {
+			/* EINVAL: a file system without NOREPLACE. */
+			flags = 0;
+			rc = synced ? 0 : sync_path(s->dirfd, f->temporary, err);
+		} else {
+			rc = error_set_errno(err, errnum, "cannot create %s/%s", s->path, name);
+		}
+		if (rc) {
+			return rc;
+		}
+	}
+	free(f->temporary);
+	f->temporary = NULL;
+	return 0;
+}
+
+static int place_files(struct batch *b, struct local_store *s, bool singly, struct error *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < b->file_count; i++) {
+		if (singly) {
+			rc = sync_path(s->dirfd, b->files[i].temporary, err);
+		}
+		if (rc == 0) {
+			rc = rename_file(s, &b->files[i], singly, err);
+		}
+	}
+	for (size_t i = 0; rc == 0 && singly && i < b->file_count; i++) {
+		char name[LOCAL_NAME_SIZE];
+
+		local_file_name(name, &b->files[i].digest);
+		*strrchr(name, '/') = '\0';
+		rc = sync_path(s->dirfd, name, err);
+	}
+	return rc;
+}
+
+static int make_durable(struct batch *b, struct local_store *s, struct error *err)
+{
+	bool singly = b->file_count <= FILES_SYNCED_SINGLY;
+	int rc = place_files(b, s, singly, err);
+
+	if (rc) {
+		return rc;
+	}
+	if (!singly) {
+		return syncfs(s->dirfd) == 0
+			       ? 0
+			       : error_set_errno(err, errno, "cannot sync %s", s->path);
+	}
+	if (b->pack_fd >= 0 && fdatasync(b->pack_fd) != 0) {
+		return error_set_errno(err, errno, "cannot sync a pack of %s", s->path);
+	}
+	return 0;
+}
+
+static int compare_pending(const void *a, const void *b)
+{
+	const struct pending *const *p = a, *const *q = b;
+	const struct pending *x = *p, *y = *q;
+
+	return x->table != y->table ? (x->table > y->table) - (x->table < y->table)
+				    : digest_compare(&x->digest, &y->digest);
+}
+
+/*
+ * The entries in key order, so that each page of the index is visited once; malloc'd. The
+ * entries themselves stay where the maps say: others look things up meanwhile.
+ */
+static const struct pending **sorted_entries(const struct batch *b)
+{
+	const struct pending **order = xmalloc(b->count * sizeof(*order));
+
+	for (size_t i = 0; i < b->count; i++) {
+		order[i] = &b->entries[i];
+	}
+	if (b->count) {
+		qsort(order, b->count, sizeof(*order), compare_pending);
+	}
+	return order;
+}
+
+int index_write_pack_end(struct index_write *w, uint64_t number, uint64_t end,
+			 struct error *err)
+{
+	uint8_t key[8], value[8];
+	struct bytes old;
+
+	put_be64(key, number);
+	put_le64(value, end);
+	int rc = index_write_get(w, INDEX_PACKS, bytes_of(key, 8), &old, err);
+
+	if (rc > 0 && old.len == 8 && get_le64(old.ptr) >= end) {
+		return 0;
+	}
+	return rc < 0 ? rc
+		      : index_write_put(w, INDEX_PACKS, bytes_of(key, 8), bytes_of(value, 8),
+					true, err);
+}
+
+static int write_entry(struct index_write *w, const struct pending *p, struct error *err)
+{
+	uint8_t value[LOCATION_SIZE];
+
+	location_encode(value, &p->location);
+	int rc = index_write_put(w, p->table, digest_bytes(&p->digest),
+				 bytes_of(value, sizeof(value)), false, err);
+
+	if (rc == 0 && p->location.kind == LOCATION_FILE) {
+		uint8_t key[8 + DIGEST_SIZE];
+
+		put_be64(key, p->location.size);
+		memcpy(key + 8, p->digest.bytes, DIGEST_SIZE);
+		rc = index_write_put(w, INDEX_LARGE_SIZES, bytes_of(key, sizeof(key)),
+				     bytes_of(NULL, 0), false, err);
+	}
+	return rc;
+}
+
+static int write_all(struct index_write *w, struct batch *b, struct error *err)
+{
+	const struct pending **order cleanup(cleanup_free) = sorted_entries(b);
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < b->count; i++) {
+		rc = write_entry(w, order[i], err);
+	}
+	for (size_t at = 0; rc == 0 && at < b->seen.len;
+	     at += SEEN_KEY_SIZE + SEEN_VALUE_SIZE) {
+		rc = index_write_put(
+			w, INDEX_SEEN, bytes_of(b->seen.ptr + at, SEEN_KEY_SIZE),
+			bytes_of(b->seen.ptr + at + SEEN_KEY_SIZE, SEEN_VALUE_SIZE), true, err);
+	}
+	if (rc == 0 && b->pack_fd >= 0) {
+		rc = index_write_pack_end(w, b->pack_number, b->pack_end, err);
+	}
+	return rc;
+}
+
+int batch_commit(struct batch *b, struct local_store *s, struct error *err)
+{
+	struct index_write *w;
+	int rc = make_durable(b, s, err);
+
+	if (rc) {
+		return rc;
+	}
+	rc = index_write_begin(s->index, &w, err);
+	if (rc) {
+		return rc;
+	}
+	rc = write_all(w, b, err);
+	if (rc) {
+		index_write_abort(w);
+		return rc;
+	}
+	return index_write_commit(w, err);
+}

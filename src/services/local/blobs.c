@@ -1,0 +1,374 @@
+/* BlobService of a local store. */
+
+#include <stdatomic.h>
+
+#include "services/local/large_file.h"
+
+struct local_blobs {
+	struct blob_service base;
+	struct local_store *store;
+	bool read_only;
+};
+
+struct local_reader {
+	struct blob_reader base;
+	struct local_store *store;
+	struct location location;
+	struct cached_file *file; /* large blobs */
+	uint8_t *content;         /* packed ones */
+};
+
+struct local_writer {
+	struct blob_writer base;
+	struct local_store *store;
+	struct buffer small;        /* until it is too large */
+	struct large_writer *large; /* from then on */
+};
+
+static struct local_blobs *blobs_of(struct blob_service *s)
+{
+	return container_of(s, struct local_blobs, base);
+}
+
+static void blobs_destroy(struct blob_service *s)
+{
+	struct local_blobs *b = blobs_of(s);
+
+	local_store_unref(b->store);
+	free(b);
+}
+
+static int blobs_size(struct blob_service *s, const struct digest *digest, uint64_t *size,
+		      struct error *err)
+{
+	return local_object_size(blobs_of(s)->store, INDEX_BLOBS, digest, size, err);
+}
+
+/* ---- reading packed blobs ---- */
+
+/* Reads and verifies a whole packed blob. */
+static int read_packed(struct local_store *s, const struct location *l,
+		       const struct digest *digest, void *buf, unsigned flags,
+		       struct error *err)
+{
+	struct digest actual;
+	int rc = local_record_read(s, l, RECORD_BLOB, digest, buf, flags, err);
+
+	if (rc) {
+		return rc;
+	}
+	digest_of(&actual, bytes_of(buf, l->stored));
+	if (!digest_equal(&actual, digest)) {
+		return error_set(err, ERROR_CORRUPT,
+				 "blob %s is damaged in pack %08x at offset %llu",
+				 digest_text(digest), l->pack, (unsigned long long)l->offset);
+	}
+	return 0;
+}
+
+/*
+ * Part of a packed blob: all of it has to be read to be verified, so it is kept for the parts
+ * that will be asked for next. When another thread is at this place, without it.
+ */
+static int read_packed_part(struct local_store *s, const struct location *l,
+			    const struct digest *digest, uint64_t offset, void *buf, size_t len,
+			    unsigned flags, struct error *err)
+{
+	struct recent_blob *recent = &s->recent[digest_hash(digest) % RECENT_BLOBS];
+	bool locked = pthread_mutex_trylock(&recent->lock) == 0;
+	int rc = 0;
+
+	if (locked && recent->content && digest_equal(&recent->digest, digest)) {
+		memcpy(buf, recent->content + offset, len);
+		pthread_mutex_unlock(&recent->lock);
+		return 0;
+	}
+	uint8_t *content = malloc(l->stored);
+
+	rc = content ? read_packed(s, l, digest, content, flags, err)
+		     : error_set(err, ERROR_LIMIT, "no memory to read %s", digest_text(digest));
+	if (rc == 0) {
+		memcpy(buf, content + offset, len);
+	}
+	if (rc == 0 && locked) {
+		free(recent->content);
+		recent->content = content;
+		recent->digest = *digest;
+		content = NULL;
+	}
+	if (locked) {
+		pthread_mutex_unlock(&recent->lock);
+	}
+	free(content);
+	return rc;
+}
+
+static int blobs_read(struct blob_service *s, const struct digest *digest, uint64_t offset,
+		      void *buf, size_t len, unsigned flags, size_t *got, struct error *err)
+{
+	struct local_store *store = blobs_of(s)->store;
+	unsigned how = flags & BLOB_READ_NOWAIT ? LOCAL_READ_NOWAIT : 0;
+	struct location l;
+	int rc = local_locate(store, INDEX_BLOBS, digest, &l, err);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	*got = offset >= l.size ? 0 : (size_t)MIN(len, l.size - offset);
+	if (*got == 0) {
+		return 1;
+	}
+	if (l.kind == LOCATION_FILE) {
+		struct cached_file *f;
+
+		rc = large_file_open(store, digest, &l, &f, err);
+		if (rc == 0) {
+			rc = large_file_read(store, f, &l, buf, *got, offset, how, err);
+			file_cache_release(&store->files, f);
+		}
+	} else if (*got == l.size) {
+		rc = read_packed(store, &l, digest, buf, how, err);
+	} else {
+		rc = read_packed_part(store, &l, digest, offset, buf, *got, how, err);
+	}
+	return rc ? rc : 1;
+}
+
+/* ---- readers ---- */
+
+static struct local_reader *reader_of(struct blob_reader *r)
+{
+	return container_of(r, struct local_reader, base);
+}
+
+static int reader_pread(struct blob_reader *base, void *buf, size_t len, uint64_t offset,
+			size_t *got, struct error *err)
+{
+	struct local_reader *r = reader_of(base);
+	size_t n = offset >= base->size ? 0 : (size_t)MIN(len, base->size - offset);
+	int rc = 0;
+
+	if (r->file) {
+		rc = large_file_read(r->store, r->file, &r->location, buf, n, offset, 0, err);
+	} else if (n) {
+		memcpy(buf, r->content + offset, n);
+	}
+	if (rc == 0) {
+		*got = n;
+	}
+	return rc;
+}
+
+static int reader_fd(const struct blob_reader *base)
+{
+	const struct local_reader *r = (const struct local_reader *)(const void *)base;
+
+	return r->file ? r->file->fd : -1;
+}
+
+static void reader_free(struct blob_reader *base)
+{
+	struct local_reader *r = reader_of(base);
+
+	file_cache_release(&r->store->files, r->file);
+	local_store_unref(r->store);
+	free(r->content);
+	free(r);
+}
+
+static const struct blob_reader_ops reader_ops = {
+	.pread = reader_pread,
+	.fd = reader_fd,
+	.free = reader_free,
+};
+
+static int blobs_open(struct blob_service *s, const struct digest *digest,
+		      struct blob_reader **out, struct error *err)
+{
+	struct local_store *store = blobs_of(s)->store;
+	struct location l;
+	int rc = local_locate(store, INDEX_BLOBS, digest, &l, err);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	struct local_reader *r = xcalloc(1, sizeof(*r));
+
+	r->base = (struct blob_reader){.ops = &reader_ops, .size = l.size};
+	r->store = local_store_ref(store);
+	r->location = l;
+	if (l.kind == LOCATION_FILE) {
+		rc = large_file_open(store, digest, &l, &r->file, err);
+	} else {
+		r->content = malloc(MAX(l.stored, 1u));
+		rc = r->content ? read_packed(store, &l, digest, r->content, 0, err)
+				: error_set(err, ERROR_LIMIT, "no memory to read %s",
+					    digest_text(digest));
+	}
+	if (rc) {
+		reader_free(&r->base);
+		return rc;
+	}
+	*out = &r->base;
+	return 1;
+}
+
+/* ---- writing ---- */
+
+static int blobs_put_hashed(struct blob_service *s, struct bytes content,
+			    const struct digest *digest, struct error *err)
+{
+	struct local_blobs *b = blobs_of(s);
+	uint64_t known;
+	int rc = local_check_writable(b->store, b->read_only, err);
+
+	if (rc == 0) {
+		rc = local_object_size(b->store, INDEX_BLOBS, digest, &known, err);
+	}
+	if (rc) {
+		return rc < 0 ? rc : 0;
+	}
+	if (content.len < LARGE_BLOB_MIN) {
+		return committer_add(&b->store->committer, RECORD_BLOB, digest, content, err);
+	}
+	struct large_writer *w;
+	struct digest same;
+	uint64_t size;
+
+	rc = large_writer_new(b->store, &w, err);
+	if (rc) {
+		return rc;
+	}
+	rc = large_writer_write(w, content, err);
+	if (rc) {
+		large_writer_free(w);
+		return rc;
+	}
+	return large_writer_commit(w, &same, &size, err);
+}
+
+static int blobs_put_file(struct blob_service *s, int fd, uint64_t size, struct digest *out,
+			  struct error *err)
+{
+	struct local_blobs *b = blobs_of(s);
+	int rc = local_check_writable(b->store, b->read_only, err);
+
+	if (rc) {
+		return rc;
+	}
+	return size < LARGE_BLOB_MIN ? blob_service_put_file_by_writer(s, fd, size, out, err)
+				     : large_file_import(b->store, fd, size, out, err);
+}
+
+static struct local_writer *writer_of(struct blob_writer *w)
+{
+	return container_of(w, struct local_writer, base);
+}
+
+static void writer_free(struct blob_writer *base)
+{
+	struct local_writer *w = writer_of(base);
+
+	large_writer_free(w->large);
+	buffer_done(&w->small);
+	local_store_unref(w->store);
+	free(w);
+}
+
+static int writer_write(struct blob_writer *base, struct bytes data, struct error *err)
+{
+	struct local_writer *w = writer_of(base);
+	int rc = 0;
+
+	if (!w->large && w->small.len + data.len < LARGE_BLOB_MIN) {
+		buffer_append(&w->small, data.ptr, data.len);
+		return 0;
+	}
+	if (!w->large) {
+		rc = large_writer_new(w->store, &w->large, err);
+		if (rc == 0) {
+			rc = large_writer_write(w->large, buffer_bytes(&w->small), err);
+			buffer_done(&w->small);
+		}
+	}
+	return rc ? rc : large_writer_write(w->large, data, err);
+}
+
+static int writer_commit(struct blob_writer *base, struct digest *digest_out,
+			 uint64_t *size_out, struct error *err)
+{
+	struct local_writer *w = writer_of(base);
+	struct digest digest;
+	uint64_t size = w->small.len, known;
+	int rc;
+
+	if (w->large) {
+		rc = large_writer_commit(w->large, &digest, &size, err);
+		w->large = NULL;
+	} else {
+		digest_of(&digest, buffer_bytes(&w->small));
+		rc = size ? local_object_size(w->store, INDEX_BLOBS, &digest, &known, err) : 1;
+		if (rc == 0) {
+			rc = committer_add(&w->store->committer, RECORD_BLOB, &digest,
+					   buffer_bytes(&w->small), err);
+		}
+	}
+	writer_free(base);
+	if (rc < 0) {
+		return rc;
+	}
+	*digest_out = digest;
+	*size_out = size;
+	return 0;
+}
+
+static const struct blob_writer_ops writer_ops = {
+	.write = writer_write,
+	.commit = writer_commit,
+	.free = writer_free,
+};
+
+static int blobs_create(struct blob_service *s, struct blob_writer **out, struct error *err)
+{
+	struct local_blobs *b = blobs_of(s);
+	int rc = local_check_writable(b->store, b->read_only, err);
+
+	if (rc) {
+		return rc;
+	}
+	struct local_writer *w = xcalloc(1, sizeof(*w));
+
+	w->base.ops = &writer_ops;
+	w->store = local_store_ref(b->store);
+	*out = &w->base;
+	return 0;
+}
+
+static int blobs_sync(struct blob_service *s, struct error *err)
+{
+	return committer_sync(&blobs_of(s)->store->committer, err);
+}
+
+static const struct blob_service_ops blob_ops = {
+	.name = "file",
+	.verifies_ranges = true,
+	.destroy = blobs_destroy,
+	.size = blobs_size,
+	.open = blobs_open,
+	.create = blobs_create,
+	.put_hashed = blobs_put_hashed,
+	.put_file = blobs_put_file,
+	.read = blobs_read,
+	.chunks = blob_service_no_chunks,
+	.sync = blobs_sync,
+};
+
+struct blob_service *local_blobs_new(struct local_store *s, bool read_only)
+{
+	struct local_blobs *b = xcalloc(1, sizeof(*b));
+
+	blob_service_init(&b->base, &blob_ops);
+	b->store = local_store_ref(s);
+	b->read_only = read_only;
+	return &b->base;
+}

@@ -1,0 +1,585 @@
+#include "services/local/committer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/endian.h"
+#include "base/io.h"
+#include "services/local/batch.h"
+#include "services/local/pack_claim.h"
+
+/* Payloads from here on do not pass through the buffer. */
+#define DIRECT_WRITE_MIN (PACK_BUFFER_SIZE / 4)
+
+void committer_init(struct committer *c, struct local_store *s)
+{
+	*c = (struct committer){.store = s, .pack_fd = -1, .next_batch = 1};
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->changed, NULL);
+}
+
+static struct batch *open_batch_locked(struct committer *c)
+{
+	if (!c->open) {
+		c->open = batch_new(c->next_batch++);
+	}
+	return c->open;
+}
+
+/* Nothing that was not committed will be: whoever waits or comes later is told why. */
+static int fail_locked(struct committer *c, const struct error *why)
+{
+	if (!c->failure) {
+		c->failure = xmalloc(sizeof(*c->failure));
+		*c->failure = *why;
+	}
+	pthread_cond_broadcast(&c->changed);
+	return -(int)c->failure->code;
+}
+
+static int failure_locked(struct committer *c, struct error *err)
+{
+	if (c->failure && err) {
+		*err = *c->failure;
+	}
+	return c->failure ? -(int)c->failure->code : 0;
+}
+
+/* ---- the pack ---- */
+
+static int claim_locked(struct committer *c, struct error *err)
+{
+	struct claimed_pack pack;
+
+	if (c->pack_fd >= 0) {
+		return 0;
+	}
+	/* I/O under the lock, but once per pack, and no put can go on without it. */
+	int rc = pack_claim(c->store, &pack, err);
+
+	if (rc) {
+		return rc;
+	}
+	c->pack_fd = pack.fd;
+	c->pack_number = pack.number;
+	c->pack_end = pack.end;
+	c->buffer.offset = pack.end;
+	c->buffer.len = 0;
+	if (!c->buffer.data) {
+		c->buffer.data = xmalloc(PACK_BUFFER_SIZE);
+		while (c->spare_count < PACK_BUFFERS - 1) {
+			c->spare[c->spare_count++] = xmalloc(PACK_BUFFER_SIZE);
+		}
+	}
+	return 0;
+}
+
+/* The disk starts at once: little is left to do when a commit syncs. */
+static void start_writeback(int fd, uint64_t offset, uint64_t len)
+{
+	sync_file_range(fd, (off_t)offset, (off_t)len, SYNC_FILE_RANGE_WRITE);
+}
+
+/*
+ * Sends the buffer to the pack, without the lock while it writes. Asker: 0 when it had to wait
+ * for a spare buffer first, so that the caller looks at the state again.
+ */
+static int write_buffer_locked(struct committer *c, struct batch *b, struct error *err)
+{
+	struct pack_buffer full = c->buffer;
+	int fd = c->pack_fd;
+	struct error why;
+	int rc = 0;
+
+	if (full.len == 0) {
+		return 1;
+	}
+	if (c->spare_count == 0) {
+		pthread_cond_wait(&c->changed, &c->lock);
+		return 0;
+	}
+	c->buffer =
+		(struct pack_buffer){.data = c->spare[--c->spare_count], .offset = c->pack_end};
+	b->writes++;
+	pthread_mutex_unlock(&c->lock);
+	if (pwrite_full(fd, full.data, full.len, (off_t)full.offset) != 0) {
+		rc = error_set_errno(&why, errno, "cannot write to a pack of %s",
+				     c->store->path);
+	} else {
+		start_writeback(fd, full.offset, full.len);
+	}
+	pthread_mutex_lock(&c->lock);
+	b->writes--;
+	c->spare[c->spare_count++] = full.data;
+	pthread_cond_broadcast(&c->changed);
+	if (rc) {
+		fail_locked(c, &why);
+		return failure_locked(c, err);
+	}
+	return 1;
+}
+
+static int write_record(int fd, uint64_t offset, const uint8_t *header, struct bytes payload)
+{
+	static const uint8_t zeros[RECORD_ALIGN];
+	uint64_t used = RECORD_HEADER_SIZE + payload.len;
+	size_t padding = (size_t)(record_total(payload.len) - used);
+
+	if (pwrite_full(fd, header, RECORD_HEADER_SIZE, (off_t)offset) != 0 ||
+	    pwrite_full(fd, payload.ptr, payload.len, (off_t)(offset + RECORD_HEADER_SIZE)) !=
+		    0) {
+		return -1;
+	}
+	return pwrite_full(fd, zeros, padding, (off_t)(offset + used));
+}
+
+/* Sets aside room behind everything else; the buffer must be empty. */
+static uint64_t reserve_locked(struct committer *c, uint64_t total)
+{
+	uint64_t offset = c->pack_end;
+
+	c->pack_end += total;
+	c->buffer.offset = c->pack_end;
+	return offset;
+}
+
+static int write_direct_locked(struct committer *c, struct batch *b, const uint8_t *header,
+			       struct bytes payload, uint64_t offset, struct error *err)
+{
+	int fd = c->pack_fd;
+	struct error why;
+	int rc = 0;
+
+	b->writes++;
+	pthread_mutex_unlock(&c->lock);
+	if (write_record(fd, offset, header, payload) != 0) {
+		rc = error_set_errno(&why, errno, "cannot write to a pack of %s",
+				     c->store->path);
+	}
+	pthread_mutex_lock(&c->lock);
+	b->writes--;
+	pthread_cond_broadcast(&c->changed);
+	if (rc) {
+		fail_locked(c, &why);
+		return failure_locked(c, err);
+	}
+	return 0;
+}
+
+static void append_to_buffer(struct pack_buffer *buffer, const uint8_t *header,
+			     struct bytes payload)
+{
+	size_t total = (size_t)record_total(payload.len);
+	uint8_t *at = buffer->data + buffer->len;
+
+	memcpy(at, header, RECORD_HEADER_SIZE);
+	if (payload.len) {
+		memcpy(at + RECORD_HEADER_SIZE, payload.ptr, payload.len);
+	}
+	memset(at + RECORD_HEADER_SIZE + payload.len, 0,
+	       total - RECORD_HEADER_SIZE - payload.len);
+	buffer->len += total;
+}
+
+/* ---- adding ---- */
+
+static bool is_pending_locked(const struct committer *c, enum index_table table,
+			      const struct digest *digest)
+{
+	return batch_find(c->open, table, digest) >= 0 ||
+	       batch_find(c->closing, table, digest) >= 0;
+}
+
+static void *committer_main(void *arg);
+
+static int start_locked(struct committer *c, struct error *err)
+{
+	if (!c->started) {
+		int rc = pthread_create(&c->thread, NULL, committer_main, c);
+
+		if (rc) {
+			return error_set_errno(err, rc, "cannot start a thread");
+		}
+		c->started = true;
+	}
+	return 0;
+}
+
+/* Waits until the open batch may take more, and has a batch close when it is full. */
+static int make_room_locked(struct committer *c, struct error *err)
+{
+	int rc = start_locked(c, err);
+
+	while (rc == 0) {
+		rc = failure_locked(c, err);
+		if (rc || !c->open || !batch_full(c->open)) {
+			break;
+		}
+		c->wanted = MAX(c->wanted, c->open->number);
+		pthread_cond_broadcast(&c->changed);
+		pthread_cond_wait(&c->changed, &c->lock);
+	}
+	return rc;
+}
+
+/* What one put adds: a record, and for a large blob its file. */
+struct addition {
+	enum index_table table;
+	struct record record;
+	struct bytes payload;
+	const char *temporary; /* NULL: the record is the object */
+};
+
+/* Notes the object at the end of the pack, before the lock is dropped, so that it comes in
+ * once. */
+static struct batch *register_locked(struct committer *c, const struct addition *a)
+{
+	struct batch *b = open_batch_locked(c);
+	struct location l = {.kind = a->temporary ? LOCATION_FILE : LOCATION_PACK,
+			     .encoding = a->record.encoding,
+			     .pack = (uint32_t)c->pack_number,
+			     .offset = c->pack_end,
+			     .stored = a->record.stored,
+			     .size = a->record.size};
+
+	batch_add(b, a->table, &a->record.digest, &l);
+	if (a->temporary) {
+		batch_add_file(b, &a->record.digest, a->temporary);
+	}
+	return b;
+}
+
+/* Asker: 0 when a batch has the object already. */
+static int add_locked(struct committer *c, const struct addition *a, struct error *err)
+{
+	uint8_t header[RECORD_HEADER_SIZE];
+	uint64_t total = record_total(a->payload.len);
+	bool direct = a->payload.len >= DIRECT_WRITE_MIN;
+
+	record_encode(header, &a->record);
+	for (;;) {
+		int rc = make_room_locked(c, err);
+
+		if (rc == 0 && is_pending_locked(c, a->table, &a->record.digest)) {
+			return 0;
+		}
+		if (rc == 0) {
+			rc = claim_locked(c, err);
+		}
+		if (rc) {
+			return rc;
+		}
+		if (direct ? c->buffer.len == 0 : c->buffer.len + total <= PACK_BUFFER_SIZE) {
+			break;
+		}
+		rc = write_buffer_locked(c, open_batch_locked(c), err);
+		if (rc < 0) {
+			return rc;
+		}
+	}
+	struct batch *b = register_locked(c, a);
+
+	if (direct) {
+		uint64_t offset = reserve_locked(c, total);
+		int rc = write_direct_locked(c, b, header, a->payload, offset, err);
+
+		return rc ? rc : 1;
+	}
+	append_to_buffer(&c->buffer, header, a->payload);
+	c->pack_end += total;
+	return 1;
+}
+
+static int committer_put(struct committer *c, const struct addition *a, struct error *err)
+{
+	if (a->payload.len > RECORD_PAYLOAD_MAX) {
+		return error_set(err, ERROR_LIMIT,
+				 "an object of %zu bytes is too large for a pack",
+				 a->payload.len);
+	}
+	pthread_mutex_lock(&c->lock);
+	int rc = add_locked(c, a, err);
+
+	pthread_mutex_unlock(&c->lock);
+	return rc;
+}
+
+int committer_add(struct committer *c, enum record_kind kind, const struct digest *digest,
+		  struct bytes content, struct error *err)
+{
+	struct addition a = {.table = kind == RECORD_BLOB ? INDEX_BLOBS : INDEX_DIRECTORIES,
+			     .record = {.kind = kind,
+					.encoding = ENCODING_RAW,
+					.stored = (uint32_t)content.len,
+					.size = content.len,
+					.digest = *digest},
+			     .payload = content};
+	int rc = committer_put(c, &a, err);
+
+	return rc < 0 ? rc : 0;
+}
+
+int committer_add_file(struct committer *c, const struct digest *digest, uint64_t size,
+		       struct bytes outboard, const char *temporary, struct error *err)
+{
+	struct addition a = {.table = INDEX_BLOBS,
+			     .record = {.kind = RECORD_OUTBOARD,
+					.encoding = ENCODING_RAW,
+					.stored = (uint32_t)outboard.len,
+					.size = size,
+					.digest = *digest},
+			     .payload = outboard,
+			     .temporary = temporary};
+	int rc = committer_put(c, &a, err);
+
+	if (rc <= 0) {
+		unlinkat(c->store->dirfd, temporary, 0);
+	}
+	return rc < 0 ? rc : 0;
+}
+
+int committer_add_seen(struct committer *c, struct bytes key, struct bytes value,
+		       struct error *err)
+{
+	pthread_mutex_lock(&c->lock);
+	int rc = make_room_locked(c, err);
+
+	if (rc == 0) {
+		struct batch *b = open_batch_locked(c);
+
+		buffer_append(&b->seen, key.ptr, key.len);
+		buffer_append(&b->seen, value.ptr, value.len);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return rc;
+}
+
+/* ---- asking ---- */
+
+static bool find_pending(const struct batch *b, enum index_table table,
+			 const struct digest *digest, uint64_t *size)
+{
+	ssize_t i = batch_find(b, table, digest);
+
+	if (i >= 0) {
+		*size = b->entries[i].location.size;
+	}
+	return i >= 0;
+}
+
+int committer_pending(struct committer *c, enum index_table table, const struct digest *digest,
+		      uint64_t *size)
+{
+	pthread_mutex_lock(&c->lock);
+	bool found = !c->failure && (find_pending(c->open, table, digest, size) ||
+				     find_pending(c->closing, table, digest, size));
+	pthread_mutex_unlock(&c->lock);
+	return found;
+}
+
+static bool has_file_of_size(const struct batch *b, uint64_t size)
+{
+	for (size_t i = 0; b && b->file_count && i < b->count; i++) {
+		const struct location *l = &b->entries[i].location;
+
+		if (l->kind == LOCATION_FILE && l->size == size) {
+			return true;
+		}
+	}
+	return false;
+}
+
+int committer_pending_size(struct committer *c, uint64_t size)
+{
+	pthread_mutex_lock(&c->lock);
+	bool found = has_file_of_size(c->open, size) || has_file_of_size(c->closing, size);
+	pthread_mutex_unlock(&c->lock);
+	return found;
+}
+
+/* ---- committing ---- */
+
+/* Takes the open batch out of the way of new objects, its bytes on their way to the pack. */
+static int close_batch_locked(struct committer *c, struct error *err)
+{
+	/* Others go on adding while a buffer is written, until the batch is full. */
+	while (c->buffer.len) {
+		int rc = write_buffer_locked(c, c->open, err);
+
+		if (rc < 0) {
+			return rc;
+		}
+	}
+	struct batch *b = c->open;
+
+	c->open = NULL;
+	c->closing = b;
+	b->pack_fd = c->pack_fd;
+	b->pack_number = c->pack_number;
+	b->pack_end = c->pack_end;
+	if (c->pack_fd >= 0 && c->pack_end >= PACK_SIZE_TARGET) {
+		b->close_pack = true;
+		c->pack_fd = -1;
+	}
+	pthread_cond_broadcast(&c->changed);
+	while (b->writes) {
+		pthread_cond_wait(&c->changed, &c->lock);
+	}
+	return failure_locked(c, err);
+}
+
+static void commit_open_locked(struct committer *c)
+{
+	struct error why;
+	int rc = close_batch_locked(c, &why);
+	struct batch *b = c->closing;
+
+	if (rc == 0) {
+		pthread_mutex_unlock(&c->lock);
+		rc = batch_commit(b, c->store, &why);
+		pthread_mutex_lock(&c->lock);
+	}
+	if (rc) {
+		fail_locked(c, &why);
+	} else {
+		c->committed = b->number;
+		c->closing = NULL;
+		batch_free(b, c->store->dirfd);
+	}
+	pthread_cond_broadcast(&c->changed);
+}
+
+static void *committer_main(void *arg)
+{
+	struct committer *c = arg;
+
+	pthread_mutex_lock(&c->lock);
+	while (!c->stopping) {
+		if (!c->failure && c->open && c->wanted >= c->open->number) {
+			commit_open_locked(c);
+		} else {
+			pthread_cond_wait(&c->changed, &c->lock);
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+int committer_sync(struct committer *c, struct error *err)
+{
+	pthread_mutex_lock(&c->lock);
+	uint64_t target = c->next_batch - 1;
+	int rc = failure_locked(c, err);
+
+	if (rc == 0 && c->open) {
+		rc = start_locked(c, err);
+	}
+	if (c->open || c->closing) {
+		c->wanted = MAX(c->wanted, target);
+		pthread_cond_broadcast(&c->changed);
+	}
+	while (rc == 0 && c->committed < target) {
+		pthread_cond_wait(&c->changed, &c->lock);
+		rc = failure_locked(c, err);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return rc;
+}
+
+/* On success a pack is claimed and nothing waits in the buffer. */
+static int empty_buffer_locked(struct committer *c, struct error *err)
+{
+	for (;;) {
+		int rc = failure_locked(c, err);
+
+		if (rc == 0) {
+			rc = claim_locked(c, err);
+		}
+		if (rc || c->buffer.len == 0) {
+			return rc;
+		}
+		rc = write_buffer_locked(c, open_batch_locked(c), err);
+		if (rc < 0) {
+			return rc;
+		}
+	}
+}
+
+int committer_append_now(struct committer *c, struct index_write *w, enum record_kind kind,
+			 struct bytes payload, struct error *err)
+{
+	struct record r = {.kind = kind,
+			   .encoding = ENCODING_RAW,
+			   .stored = (uint32_t)payload.len,
+			   .size = payload.len};
+	uint8_t header[RECORD_HEADER_SIZE];
+	int fd cleanup(cleanup_close) = -1;
+	uint64_t number = 0, end = 0;
+
+	digest_of(&r.digest, payload);
+	record_encode(header, &r);
+	pthread_mutex_lock(&c->lock);
+	int rc = empty_buffer_locked(c, err);
+
+	if (rc == 0) {
+		uint64_t offset = reserve_locked(c, record_total(payload.len));
+
+		fd = fcntl(c->pack_fd, F_DUPFD_CLOEXEC, 0);
+		number = c->pack_number;
+		end = c->pack_end;
+		rc = fd < 0 ? error_set_errno(err, errno, "cannot use a pack")
+			    : write_direct_locked(c, open_batch_locked(c), header, payload,
+						  offset, err);
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (rc) {
+		return rc;
+	}
+	if (fdatasync(fd) != 0) {
+		return error_set_errno(err, errno, "cannot sync a pack of %s", c->store->path);
+	}
+	return index_write_pack_end(w, number, end, err);
+}
+
+/* What was written but not committed is of use to nobody: the disk gets it back. */
+static void give_up_pack(struct local_store *s, int fd, uint64_t number)
+{
+	uint64_t length;
+	int rc = pack_committed_length(s, number, &length, NULL);
+
+	if (rc == 0 && length >= PACK_HEADER_SIZE) {
+		rc = ftruncate(fd, (off_t)length);
+	}
+	/* Where this fails the next writer of the pack does it. */
+	(void)rc;
+	close(fd);
+}
+
+void committer_done(struct committer *c)
+{
+	pthread_mutex_lock(&c->lock);
+	c->stopping = true;
+	pthread_cond_broadcast(&c->changed);
+	pthread_mutex_unlock(&c->lock);
+	if (c->started) {
+		pthread_join(c->thread, NULL);
+	}
+	if (c->closing && c->closing->close_pack) {
+		give_up_pack(c->store, c->closing->pack_fd, c->closing->pack_number);
+		c->closing->close_pack = false;
+	}
+	if (c->pack_fd >= 0) {
+		give_up_pack(c->store, c->pack_fd, c->pack_number);
+	}
+	batch_free(c->open, c->store->dirfd);
+	batch_free(c->closing, c->store->dirfd);
+	free(c->buffer.data);
+	while (c->spare_count) {
+		free(c->spare[--c->spare_count]);
+	}
+	free(c->failure);
+	pthread_cond_destroy(&c->changed);
+	pthread_mutex_destroy(&c->lock);
+}

@@ -1,0 +1,94 @@
+#pragma once
+
+/*
+ * The writing side of a local store: many objects, few syncs.
+ *
+ * Threads add objects to the open batch: records go through a buffer into this process's pack
+ * (a pack has one writing process, held by flock), large blobs are files under tmp/ until their
+ * batch commits. When a batch is large enough, or somebody syncs, one thread of the store's
+ * commits it: rename the large files into place, sync packs and files, and only then one
+ * transaction of the index. So a reader, in any process, sees only what a crash cannot take
+ * back, and puts go on into the next batch meanwhile.
+ *
+ * A failed commit (a full disk) drops everything that was not committed, and every later put
+ * and sync of this open store fails with the same error; what was committed before stays.
+ */
+
+#include <pthread.h>
+
+#include "castore/digest_map.h"
+#include "services/local/index.h"
+#include "services/local/record.h"
+
+struct local_store;
+struct batch;
+
+#define COMMIT_OBJECTS ((size_t)16384)
+#define COMMIT_BYTES ((uint64_t)256 << 20)
+#define COMMIT_FILES ((size_t)1024)
+#define PACK_BUFFER_SIZE ((size_t)4 << 20)
+#define PACK_BUFFERS 3
+
+struct pack_buffer {
+	uint8_t *data;
+	size_t len;
+	uint64_t offset; /* in the pack */
+};
+
+struct committer {
+	struct local_store *store;
+	pthread_mutex_t lock; /* guards everything below */
+	pthread_cond_t changed;
+	pthread_t thread;
+	bool started, stopping;
+
+	struct batch *open;    /* takes new objects */
+	struct batch *closing; /* being committed */
+	uint64_t next_batch;   /* number of the next batch to open */
+	uint64_t wanted;       /* commit batches up to this number now */
+	uint64_t committed;    /* batches up to this number are durable */
+	struct error *failure; /* why this store takes no more; NULL: it does */
+
+	int pack_fd; /* -1: none claimed */
+	uint64_t pack_number;
+	uint64_t pack_end; /* where the next record goes, buffer included */
+	struct pack_buffer buffer;
+	uint8_t *spare[PACK_BUFFERS];
+	unsigned spare_count;
+	unsigned writes; /* buffers on their way to the pack */
+};
+
+void committer_init(struct committer *c, struct local_store *s);
+/* Ends the thread; what no sync asked for is dropped. */
+void committer_done(struct committer *c);
+
+/*
+ * Adds a packed object unless the open or closing batch has it (the caller has looked in the
+ * index). kind: RECORD_BLOB or RECORD_DIRECTORY.
+ */
+int committer_add(struct committer *c, enum record_kind kind, const struct digest *digest,
+		  struct bytes content, struct error *err);
+/*
+ * Adds a large blob: its outboard, and the name of its file below tmp/, which is renamed or,
+ * when a batch has the blob already or on failure, removed.
+ */
+int committer_add_file(struct committer *c, const struct digest *digest, uint64_t size,
+		       struct bytes outboard, const char *temporary, struct error *err);
+/* Notes a key and value of INDEX_SEEN for the open batch. */
+int committer_add_seen(struct committer *c, struct bytes key, struct bytes value,
+		       struct error *err);
+/* Asker: the size of an object that is not committed yet. */
+int committer_pending(struct committer *c, enum index_table table, const struct digest *digest,
+		      uint64_t *size);
+/* Asker: is a large blob of this size waiting? */
+int committer_pending_size(struct committer *c, uint64_t size);
+/* Commits all that was added before. */
+int committer_sync(struct committer *c, struct error *err);
+
+/*
+ * Appends one record at once, durably, inside a write of the index that the caller commits: for
+ * changes of roots, whose order between processes the write lock gives. Nothing may be pending
+ * that it depends on (sync first).
+ */
+int committer_append_now(struct committer *c, struct index_write *w, enum record_kind kind,
+			 struct bytes payload, struct error *err);

@@ -1,0 +1,99 @@
+/* DirectoryService of a local store. */
+
+#include "services/local/local_internal.h"
+
+struct local_directories {
+	struct directory_service base;
+	struct local_store *store;
+	bool read_only;
+};
+
+static struct local_directories *directories_of(struct directory_service *s)
+{
+	return container_of(s, struct local_directories, base);
+}
+
+static void directories_destroy(struct directory_service *s)
+{
+	struct local_directories *d = directories_of(s);
+
+	local_store_unref(d->store);
+	free(d);
+}
+
+static int directories_get(struct directory_service *s, const struct digest *digest,
+			   uint8_t **encoding, size_t *len, struct error *err)
+{
+	struct local_store *store = directories_of(s)->store;
+	struct location l;
+	int rc = local_locate(store, INDEX_DIRECTORIES, digest, &l, err);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	if (l.kind != LOCATION_PACK || l.stored > DIRECTORY_ENCODING_MAX) {
+		return error_set(err, ERROR_CORRUPT, "the index has no directory for %s",
+				 digest_text(digest));
+	}
+	uint8_t *buf = malloc(MAX(l.stored, 1u));
+
+	if (!buf) {
+		return error_set(err, ERROR_LIMIT, "no memory to read %s", digest_text(digest));
+	}
+	rc = local_record_read(store, &l, RECORD_DIRECTORY, digest, buf, 0, err);
+	if (rc) {
+		free(buf);
+		return rc;
+	}
+	*encoding = buf;
+	*len = l.stored;
+	return 1;
+}
+
+static int directories_has(struct directory_service *s, const struct digest *digest,
+			   struct error *err)
+{
+	uint64_t size;
+
+	return local_object_size(directories_of(s)->store, INDEX_DIRECTORIES, digest, &size,
+				 err);
+}
+
+static int directories_put(struct directory_service *s, struct directory *d, struct error *err)
+{
+	struct local_directories *dirs = directories_of(s);
+	int rc = local_check_writable(dirs->store, dirs->read_only, err);
+
+	if (rc == 0) {
+		rc = directories_has(s, directory_digest(d), err);
+	}
+	if (rc) {
+		return rc < 0 ? rc : 0;
+	}
+	return committer_add(&dirs->store->committer, RECORD_DIRECTORY, directory_digest(d),
+			     directory_encoding(d), err);
+}
+
+static int directories_sync(struct directory_service *s, struct error *err)
+{
+	return committer_sync(&directories_of(s)->store->committer, err);
+}
+
+static const struct directory_service_ops directory_ops = {
+	.name = "file",
+	.destroy = directories_destroy,
+	.get = directories_get,
+	.has = directories_has,
+	.put = directories_put,
+	.sync = directories_sync,
+};
+
+struct directory_service *local_directories_new(struct local_store *s, bool read_only)
+{
+	struct local_directories *d = xcalloc(1, sizeof(*d));
+
+	directory_service_init(&d->base, &directory_ops);
+	d->store = local_store_ref(s);
+	d->read_only = read_only;
+	return &d->base;
+}

@@ -1,0 +1,348 @@
+#include "services/local/index.h"
+
+#include <errno.h>
+#include <lmdb.h>
+#include <pthread.h>
+
+#define READ_TXNS_KEPT 32
+
+struct index {
+	MDB_env *env;
+	MDB_dbi tables[INDEX_TABLE_COUNT];
+	pthread_mutex_t lock; /* guards idle and idle_count */
+	MDB_txn *idle[READ_TXNS_KEPT];
+	unsigned idle_count;
+};
+
+struct index_write {
+	struct index *ix;
+	MDB_txn *txn;
+};
+
+static const char *const table_names[INDEX_TABLE_COUNT] = {
+	[INDEX_BLOBS] = "blobs",
+	[INDEX_DIRECTORIES] = "directories",
+	[INDEX_LARGE_SIZES] = "large-sizes",
+	[INDEX_ROOTS] = "roots",
+	[INDEX_PACKS] = "packs",
+	[INDEX_SEEN] = "seen",
+	[INDEX_META] = "meta",
+};
+
+static int lmdb_error(struct error *err, int rc, const char *what)
+{
+	switch (rc) {
+	case MDB_CORRUPTED:
+	case MDB_PAGE_NOTFOUND:
+	case MDB_PANIC:
+	case MDB_INVALID:
+	case MDB_VERSION_MISMATCH:
+	case MDB_INCOMPATIBLE:
+		return error_set(err, ERROR_CORRUPT,
+				 "the index of the store is damaged (%s: %s)", what,
+				 mdb_strerror(rc));
+	case MDB_MAP_FULL:
+	case MDB_READERS_FULL:
+	case MDB_TXN_FULL:
+	case MDB_DBS_FULL:
+		return error_set(err, ERROR_LIMIT,
+				 "the index of the store is at a limit (%s: %s)", what,
+				 mdb_strerror(rc));
+	default:
+		if (rc > 0) {
+			return error_set_errno(err, rc, "index of the store: %s", what);
+		}
+		return error_set(err, ERROR_IO, "index of the store: %s: %s", what,
+				 mdb_strerror(rc));
+	}
+}
+
+static MDB_val val_of(struct bytes b)
+{
+	return (MDB_val){.mv_size = b.len, .mv_data = (void *)(uintptr_t)b.ptr};
+}
+
+static struct bytes bytes_of_val(MDB_val v)
+{
+	return bytes_of(v.mv_data, v.mv_size);
+}
+
+static int open_tables(struct index *ix, bool create, bool read_only, struct error *err)
+{
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(ix->env, NULL, read_only ? MDB_RDONLY : 0, &txn);
+
+	if (rc) {
+		return lmdb_error(err, rc, "begin");
+	}
+	for (int i = 0; i < INDEX_TABLE_COUNT; i++) {
+		rc = mdb_dbi_open(txn, table_names[i], create ? MDB_CREATE : 0, &ix->tables[i]);
+		if (rc) {
+			mdb_txn_abort(txn);
+			if (rc == MDB_NOTFOUND) {
+				return error_set(err, ERROR_CORRUPT,
+						 "the index of the store has no table \"%s\"",
+						 table_names[i]);
+			}
+			return lmdb_error(err, rc, "open table");
+		}
+	}
+	rc = mdb_txn_commit(txn);
+	return rc ? lmdb_error(err, rc, "commit") : 0;
+}
+
+static int open_env(struct index *ix, const char *path, bool read_only, struct error *err)
+{
+	int dead;
+	/* Lookups by digest are random: reading ahead would only fill memory. */
+	unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (read_only ? MDB_RDONLY : 0);
+	int rc = mdb_env_create(&ix->env);
+
+	if (rc) {
+		return lmdb_error(err, rc, "create environment");
+	}
+	mdb_env_set_maxdbs(ix->env, INDEX_TABLE_COUNT);
+	mdb_env_set_maxreaders(ix->env, INDEX_READERS_MAX);
+	mdb_env_set_mapsize(ix->env, INDEX_MAP_SIZE);
+	rc = mdb_env_open(ix->env, path, flags, 0644);
+	if (rc && read_only && (rc == EROFS || rc == EACCES)) {
+		/* A disk that cannot be written has no writer either: no lock file is needed.
+		 */
+		mdb_env_close(ix->env);
+		ix->env = NULL;
+		rc = mdb_env_create(&ix->env);
+		if (rc) {
+			return lmdb_error(err, rc, "create environment");
+		}
+		mdb_env_set_maxdbs(ix->env, INDEX_TABLE_COUNT);
+		mdb_env_set_mapsize(ix->env, INDEX_MAP_SIZE);
+		rc = mdb_env_open(ix->env, path, flags | MDB_NOLOCK, 0644);
+	}
+	if (rc) {
+		lmdb_error(err, rc, "open");
+		return error_wrap(err, "%s", path);
+	}
+	/* Slots of readers that were killed would keep old pages from being used again. */
+	mdb_reader_check(ix->env, &dead);
+	return 0;
+}
+
+int index_open(struct index **out, const char *path, unsigned flags, struct error *err)
+{
+	struct index *ix = xcalloc(1, sizeof(*ix));
+	bool read_only = flags & INDEX_READ_ONLY;
+
+	pthread_mutex_init(&ix->lock, NULL);
+	int rc = open_env(ix, path, read_only, err);
+
+	if (rc == 0) {
+		rc = open_tables(ix, flags & INDEX_CREATE, read_only, err);
+	}
+	if (rc) {
+		index_close(ix);
+		return rc;
+	}
+	*out = ix;
+	return 0;
+}
+
+void index_close(struct index *ix)
+{
+	if (!ix) {
+		return;
+	}
+	for (unsigned i = 0; i < ix->idle_count; i++) {
+		mdb_txn_abort(ix->idle[i]);
+	}
+	if (ix->env) {
+		mdb_env_close(ix->env);
+	}
+	pthread_mutex_destroy(&ix->lock);
+	free(ix);
+}
+
+/* A reset transaction keeps its reader slot: renewing it costs no lock between processes. */
+static int read_begin(struct index *ix, MDB_txn **out, struct error *err)
+{
+	MDB_txn *txn = NULL;
+	int rc;
+
+	pthread_mutex_lock(&ix->lock);
+	if (ix->idle_count) {
+		txn = ix->idle[--ix->idle_count];
+	}
+	pthread_mutex_unlock(&ix->lock);
+	if (txn) {
+		rc = mdb_txn_renew(txn);
+		if (rc) {
+			mdb_txn_abort(txn);
+		}
+	} else {
+		rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &txn);
+	}
+	if (rc) {
+		return lmdb_error(err, rc, "begin reading");
+	}
+	*out = txn;
+	return 0;
+}
+
+static void read_end(struct index *ix, MDB_txn *txn)
+{
+	mdb_txn_reset(txn);
+	pthread_mutex_lock(&ix->lock);
+	if (ix->idle_count < READ_TXNS_KEPT) {
+		ix->idle[ix->idle_count++] = txn;
+		txn = NULL;
+	}
+	pthread_mutex_unlock(&ix->lock);
+	if (txn) {
+		mdb_txn_abort(txn);
+	}
+}
+
+int index_get(struct index *ix, enum index_table table, struct bytes key, void *value,
+	      size_t size, struct error *err)
+{
+	MDB_val k = val_of(key), v;
+	MDB_txn *txn;
+	int rc = read_begin(ix, &txn, err);
+
+	if (rc) {
+		return rc;
+	}
+	rc = mdb_get(txn, ix->tables[table], &k, &v);
+	if (rc == 0 && v.mv_size != size) {
+		rc = error_set(
+			err, ERROR_CORRUPT,
+			"the index of the store is damaged (table %s: a value of %zu bytes)",
+			table_names[table], v.mv_size);
+	} else if (rc == 0) {
+		memcpy(value, v.mv_data, size);
+		rc = 1;
+	} else {
+		rc = rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "get");
+	}
+	read_end(ix, txn);
+	return rc;
+}
+
+int index_get_append(struct index *ix, enum index_table table, struct bytes key,
+		     struct buffer *out, struct error *err)
+{
+	MDB_val k = val_of(key), v;
+	MDB_txn *txn;
+	int rc = read_begin(ix, &txn, err);
+
+	if (rc) {
+		return rc;
+	}
+	rc = mdb_get(txn, ix->tables[table], &k, &v);
+	if (rc == 0) {
+		buffer_append(out, v.mv_data, v.mv_size);
+		rc = 1;
+	} else {
+		rc = rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "get");
+	}
+	read_end(ix, txn);
+	return rc;
+}
+
+int index_scan(struct index *ix, enum index_table table, struct bytes from, index_visit visit,
+	       void *context, struct error *err)
+{
+	MDB_cursor *cursor;
+	MDB_txn *txn;
+	int rc = read_begin(ix, &txn, err);
+
+	if (rc) {
+		return rc;
+	}
+	rc = mdb_cursor_open(txn, ix->tables[table], &cursor);
+	if (rc == 0) {
+		MDB_val k = val_of(from), v;
+
+		rc = mdb_cursor_get(cursor, &k, &v, from.len ? MDB_SET_RANGE : MDB_FIRST);
+		while (rc == 0 && visit(context, bytes_of_val(k), bytes_of_val(v))) {
+			rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+		}
+		mdb_cursor_close(cursor);
+	}
+	read_end(ix, txn);
+	return rc == 0 || rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "scan");
+}
+
+int index_write_begin(struct index *ix, struct index_write **out, struct error *err)
+{
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(ix->env, NULL, 0, &txn);
+
+	if (rc) {
+		return lmdb_error(err, rc, "begin writing");
+	}
+	*out = xmalloc(sizeof(**out));
+	**out = (struct index_write){.ix = ix, .txn = txn};
+	return 0;
+}
+
+int index_write_put(struct index_write *w, enum index_table table, struct bytes key,
+		    struct bytes value, bool replace, struct error *err)
+{
+	MDB_val k = val_of(key), v = val_of(value);
+	int rc = mdb_put(w->txn, w->ix->tables[table], &k, &v, replace ? 0 : MDB_NOOVERWRITE);
+
+	return rc == 0 || rc == MDB_KEYEXIST ? 0 : lmdb_error(err, rc, "put");
+}
+
+int index_write_get(struct index_write *w, enum index_table table, struct bytes key,
+		    struct bytes *value, struct error *err)
+{
+	MDB_val k = val_of(key), v;
+	int rc = mdb_get(w->txn, w->ix->tables[table], &k, &v);
+
+	if (rc == 0) {
+		*value = bytes_of_val(v);
+		return 1;
+	}
+	return rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "get");
+}
+
+int index_write_delete(struct index_write *w, enum index_table table, struct bytes key,
+		       struct error *err)
+{
+	MDB_val k = val_of(key);
+	int rc = mdb_del(w->txn, w->ix->tables[table], &k, NULL);
+
+	if (rc == 0) {
+		return 1;
+	}
+	return rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "delete");
+}
+
+int index_write_clear(struct index_write *w, struct error *err)
+{
+	for (int i = 0; i < INDEX_TABLE_COUNT; i++) {
+		int rc = mdb_drop(w->txn, w->ix->tables[i], 0);
+
+		if (rc) {
+			return lmdb_error(err, rc, "clear");
+		}
+	}
+	return 0;
+}
+
+int index_write_commit(struct index_write *w, struct error *err)
+{
+	int rc = mdb_txn_commit(w->txn);
+
+	free(w);
+	return rc ? lmdb_error(err, rc, "commit") : 0;
+}
+
+void index_write_abort(struct index_write *w)
+{
+	if (w) {
+		mdb_txn_abort(w->txn);
+		free(w);
+	}
+}

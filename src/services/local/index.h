@@ -1,0 +1,69 @@
+#pragma once
+
+/*
+ * The index of a local store: ordered tables of small keys and values in one LMDB environment.
+ * The only file that knows LMDB is index.c.
+ *
+ * Any thread may read; each read sees one committed state. There is one writer at a time over
+ * all processes: index_write_begin waits for it. A write belongs to the thread that began it.
+ * What a commit returned for is durable.
+ */
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+enum index_table {
+	INDEX_BLOBS,       /* digest -> location (record.h) */
+	INDEX_DIRECTORIES, /* digest -> location */
+	INDEX_LARGE_SIZES, /* size as be64, digest -> nothing: which large blobs have a size */
+	INDEX_ROOTS,       /* name -> message Node without a name */
+	INDEX_PACKS,       /* pack number as be64 -> committed length as le64 */
+	INDEX_SEEN,        /* device as be64, inode as be64 -> see seen.c */
+	INDEX_META,        /* "root-sequence" -> le64 */
+	INDEX_TABLE_COUNT
+};
+
+/* Address space set aside for the index: enough for two billion objects. */
+#define INDEX_MAP_SIZE ((size_t)256 << 30)
+#define INDEX_KEY_MAX 511
+#define INDEX_READERS_MAX 2048
+
+struct index;
+struct index_write;
+
+enum index_open_flags { INDEX_CREATE = 1, INDEX_READ_ONLY = 2 };
+
+/* path: an existing directory. */
+int index_open(struct index **out, const char *path, unsigned flags, struct error *err);
+void index_close(struct index *ix);
+
+/* Asker. Copies the value, which must have exactly this size (ERROR_CORRUPT otherwise). */
+int index_get(struct index *ix, enum index_table table, struct bytes key, void *value,
+	      size_t size, struct error *err);
+/* Asker, for values of any size: appends to out. */
+int index_get_append(struct index *ix, enum index_table table, struct bytes key,
+		     struct buffer *out, struct error *err);
+/*
+ * Visits entries in key order from the first key >= from until visit returns false. Key and
+ * value are borrowed for the call.
+ */
+typedef bool (*index_visit)(void *context, struct bytes key, struct bytes value);
+int index_scan(struct index *ix, enum index_table table, struct bytes from, index_visit visit,
+	       void *context, struct error *err);
+
+int index_write_begin(struct index *ix, struct index_write **out, struct error *err);
+/* Without replace an existing value stays as it is. */
+int index_write_put(struct index_write *w, enum index_table table, struct bytes key,
+		    struct bytes value, bool replace, struct error *err);
+/* Asker: the value as this write sees it, borrowed until the next change. */
+int index_write_get(struct index_write *w, enum index_table table, struct bytes key,
+		    struct bytes *value, struct error *err);
+/* Asker: 0 when there was no such key. */
+int index_write_delete(struct index_write *w, enum index_table table, struct bytes key,
+		       struct error *err);
+/* Empties every table. */
+int index_write_clear(struct index_write *w, struct error *err);
+/* Ends the write, whatever it returns. */
+int index_write_commit(struct index_write *w, struct error *err);
+/* Gives the write up; NULL is allowed. */
+void index_write_abort(struct index_write *w);

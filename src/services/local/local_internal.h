@@ -1,0 +1,102 @@
+#pragma once
+
+/* The parts of one local store, shared by the files of this folder. */
+
+#include "services/local/committer.h"
+#include "services/local/file_cache.h"
+#include "services/local/index.h"
+#include "services/local/local_store.h"
+#include "services/local/record.h"
+
+/*
+ * Blobs of at least this size are plain files, smaller ones are packed. Measured: below it the
+ * inode (its creation, its first open from a cold disk) costs more than the copy; above it the
+ * kernel can read the file by itself at full speed.
+ */
+#define LARGE_BLOB_MIN ((size_t)256 << 10)
+#define LARGE_BLOB_MAX ((uint64_t)1 << 40)
+#define RECENT_BLOBS 8
+
+/* A packed blob that was read in part: its verified bytes, for the reads that follow. */
+struct recent_blob {
+	pthread_mutex_t lock; /* guards the rest */
+	struct digest digest;
+	uint8_t *content; /* NULL: empty */
+};
+
+struct local_store {
+	_Atomic unsigned refs; /* one for each service in use */
+	bool opened;
+	struct seen_cache seen;
+
+	char *path;
+	int dirfd;
+	int lockfd; /* shared flock while open: a rebuild wants to be alone */
+	bool read_only;
+	uint8_t id[STORE_ID_SIZE];
+	uint64_t device, inode; /* of the directory: its identity in this process */
+	struct local_store *next_open;
+
+	struct index *index;
+	struct file_cache packs;
+	struct file_cache files;
+	struct committer committer;
+	struct recent_blob recent[RECENT_BLOBS];
+};
+
+/* For local_store_rebuild: the store's folder, locked by nobody else, its index not opened. */
+int local_store_open_alone(struct local_store **out, const char *path, struct error *err);
+/* For the same: ends what local_store_open_alone gave. */
+void local_store_free(struct local_store *s);
+
+struct local_store *local_store_ref(struct local_store *s);
+void local_store_unref(struct local_store *s);
+
+/* ---- layout: names below the store's directory ---- */
+
+#define LOCAL_NAME_SIZE 96
+
+void local_pack_name(char out[LOCAL_NAME_SIZE], uint64_t number);
+void local_file_name(char out[LOCAL_NAME_SIZE], const struct digest *digest);
+/* Opens a pack for reading and checks its header. */
+int local_pack_open(struct local_store *s, uint64_t number, struct cached_file **out,
+		    struct error *err);
+
+/* ---- reading ---- */
+
+enum local_read_flags { LOCAL_READ_NOWAIT = 1 };
+
+/* pread that honours NOWAIT (ERROR_WOULD_BLOCK) and fails on a short file (ERROR_CORRUPT). */
+int local_pread(int fd, void *buf, size_t len, uint64_t offset, unsigned flags,
+		const char *what, struct error *err);
+/*
+ * Reads a record's payload into buf (l->stored bytes) and checks its header against what the
+ * index said. The payload itself is the caller's to verify.
+ */
+int local_record_read(struct local_store *s, const struct location *l, enum record_kind kind,
+		      const struct digest *digest, void *buf, unsigned flags,
+		      struct error *err);
+/* Asker. Pending objects are committed first, so that whatever is found can be read. */
+int local_locate(struct local_store *s, enum index_table table, const struct digest *digest,
+		 struct location *out, struct error *err);
+/* Asker: the size, pending objects included. */
+int local_object_size(struct local_store *s, enum index_table table,
+		      const struct digest *digest, uint64_t *size, struct error *err);
+
+/* ---- services ---- */
+
+/* Each holds a reference to the store; read-only ones refuse to write. */
+struct blob_service *local_blobs_new(struct local_store *s, bool read_only);
+struct directory_service *local_directories_new(struct local_store *s, bool read_only);
+struct root_nodes *local_roots_new(struct local_store *s, bool read_only);
+extern const struct seen_cache_ops local_seen_ops;
+int local_check_writable(const struct local_store *s, bool read_only, struct error *err);
+
+/* The payload of a RECORD_ROOT, see roots.c; borrowed. */
+struct root_record {
+	uint64_t sequence;
+	bool removal;
+	struct bytes name;
+	struct bytes node;
+};
+int root_record_decode(struct bytes payload, struct root_record *out, struct error *err);

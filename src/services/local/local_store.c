@@ -1,0 +1,388 @@
+#include "services/local/local_store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/text.h"
+#include "services/local/local_internal.h"
+
+#define STORE_FORMAT_VERSION 1
+#define FORMAT_SIZE_MAX 256
+#define PACKS_OPEN_MAX 4096
+#define FILES_OPEN_MAX 512
+
+/*
+ * LMDB must not open one environment twice in a process, so each store is open once and shared.
+ * The lock guards the list and the step from the last reference to being gone.
+ */
+static pthread_mutex_t open_stores_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct local_store *open_stores;
+
+/* ---- the format file ---- */
+
+static int write_format(struct local_store *s, struct error *err)
+{
+	char hex[2 * STORE_ID_SIZE + 1], text[FORMAT_SIZE_MAX];
+
+	if (getrandom(s->id, STORE_ID_SIZE, 0) != STORE_ID_SIZE) {
+		return error_set_errno(err, errno, "cannot make a store id");
+	}
+	hex_encode(hex, bytes_of(s->id, STORE_ID_SIZE));
+	snprintf(text, sizeof(text), "cairn store %d\nid %s\n", STORE_FORMAT_VERSION, hex);
+	return write_file_durably(s->dirfd, "format", bytes_of_string(text), err);
+}
+
+static int parse_format(struct local_store *s, struct bytes text, struct error *err)
+{
+	static const char head[] = "cairn store ";
+	size_t head_len = sizeof(head) - 1;
+	char digits[16] = "", *end;
+
+	if (text.len <= head_len || memcmp(text.ptr, head, head_len) != 0) {
+		return error_set(err, ERROR_INVALID, "%s is not a cairn store", s->path);
+	}
+	memcpy(digits, text.ptr + head_len, MIN(text.len - head_len, sizeof(digits) - 1));
+	unsigned long version = strtoul(digits, &end, 10);
+
+	if (version != STORE_FORMAT_VERSION) {
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "%s has store format %lu; this program knows format %d",
+				 s->path, version, STORE_FORMAT_VERSION);
+	}
+	size_t id_at = head_len + (size_t)(end - digits) + strlen("\nid ");
+
+	if (text.len != id_at + 2 * STORE_ID_SIZE + 1 ||
+	    !hex_decode(s->id, STORE_ID_SIZE, bytes_of(text.ptr + id_at, 2 * STORE_ID_SIZE))) {
+		return error_set(err, ERROR_CORRUPT, "%s/format is damaged", s->path);
+	}
+	return 0;
+}
+
+/* Asker: 0 when there is no store yet. */
+static int read_format(struct local_store *s, struct error *err)
+{
+	struct buffer text cleanup(buffer_done) = {0};
+	int rc = read_small_file(s->dirfd, "format", FORMAT_SIZE_MAX, &text, err);
+
+	if (rc > 0) {
+		rc = parse_format(s, buffer_bytes(&text), err);
+		return rc ? rc : 1;
+	}
+	return rc;
+}
+
+/* ---- opening ---- */
+
+/* Refuses a folder with anything in it that an interrupted creation would not have left. */
+static int check_unused(struct local_store *s, struct error *err)
+{
+	static const char *const ours[] = {".", "..", "lock", "index", "packs", "files", "tmp"};
+	int fd = openat(s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	int rc = 0;
+
+	if (!dir) {
+		rc = error_set_errno(err, errno, "cannot list %s", s->path);
+		cleanup_close(&fd);
+		return rc;
+	}
+	while (rc == 0 && (entry = readdir(dir))) {
+		bool known = strncmp(entry->d_name, "format.", 7) == 0;
+
+		for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
+			known |= strcmp(entry->d_name, ours[i]) == 0;
+		}
+		if (!known) {
+			rc = error_set(err, ERROR_INVALID,
+				       "%s is neither a cairn store nor an empty directory",
+				       s->path);
+		}
+	}
+	closedir(dir);
+	return rc;
+}
+
+static int create_layout(struct local_store *s, struct error *err)
+{
+	static const char *const folders[] = {"index", "packs", "files", "tmp"};
+	int rc = check_unused(s, err);
+
+	if (rc) {
+		return rc;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		if (mkdirat(s->dirfd, folders[i], 0755) != 0 && errno != EEXIST) {
+			return error_set_errno(err, errno, "cannot create %s/%s", s->path,
+					       folders[i]);
+		}
+	}
+	return 0;
+}
+
+static int open_directory(struct local_store *s, unsigned flags, struct error *err)
+{
+	s->dirfd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->dirfd < 0 && errno == ENOENT && (flags & STORE_CREATE)) {
+		int rc = make_directories(s->path, 0755, err);
+
+		if (rc) {
+			return rc;
+		}
+		s->dirfd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (s->dirfd < 0) {
+		return errno == ENOENT
+			       ? error_set(err, ERROR_NOT_FOUND, "there is no store at %s",
+					   s->path)
+			       : error_set_errno(err, errno, "cannot open store %s", s->path);
+	}
+	return 0;
+}
+
+/* Only a writer needs to create the lock; who cannot lock a read-only disk has no need to. */
+static int take_lock(struct local_store *s, int how, struct error *err)
+{
+	s->lockfd = openat(s->dirfd, "lock",
+			   s->read_only ? O_RDONLY | O_CLOEXEC : O_RDWR | O_CREAT | O_CLOEXEC,
+			   0644);
+	if (s->lockfd < 0) {
+		return s->read_only ? 0
+				    : error_set_errno(err, errno, "cannot write to store %s",
+						      s->path);
+	}
+	while (flock(s->lockfd, how) != 0) {
+		if (errno == EWOULDBLOCK) {
+			return error_set(err, ERROR_UNAVAILABLE,
+					 "store %s is in use by another process", s->path);
+		}
+		if (errno != EINTR) {
+			return error_set_errno(err, errno, "cannot lock store %s", s->path);
+		}
+	}
+	return 0;
+}
+
+static int open_index(struct local_store *s, bool create, struct error *err)
+{
+	char *path cleanup(cleanup_free) = xasprintf("%s/index", s->path);
+	char *data cleanup(cleanup_free) = xasprintf("%s/data.mdb", path);
+
+	if (!create && access(data, F_OK) != 0) {
+		return error_set(
+			err, ERROR_CORRUPT,
+			"store %s has lost its index; `cairn reindex` makes a new one from "
+			"its packs and files",
+			s->path);
+	}
+	return index_open(&s->index, path,
+			  (create ? INDEX_CREATE : 0u) | (s->read_only ? INDEX_READ_ONLY : 0u),
+			  err);
+}
+
+/* Asker: 0 when another process made the store meanwhile. Alone while it works. */
+static int create_store(struct local_store *s, struct error *err)
+{
+	int rc = take_lock(s, LOCK_EX, err);
+
+	if (rc == 0) {
+		rc = read_format(s, err);
+	}
+	if (rc) {
+		return rc < 0 ? rc : 0;
+	}
+	rc = create_layout(s, err);
+	if (rc == 0) {
+		rc = open_index(s, true, err);
+	}
+	/* The format file comes last: a store that has one is whole. */
+	if (rc == 0) {
+		rc = write_format(s, err);
+	}
+	return rc ? rc : 1;
+}
+
+static int open_parts(struct local_store *s, unsigned flags, struct error *err)
+{
+	int rc = read_format(s, err);
+	bool created = false;
+
+	if (rc == 0) {
+		if (!(flags & STORE_CREATE) || s->read_only) {
+			return error_set(err, ERROR_NOT_FOUND, "there is no store at %s",
+					 s->path);
+		}
+		rc = create_store(s, err);
+		created = rc > 0;
+	} else if (rc > 0) {
+		rc = take_lock(s, LOCK_SH, err);
+	}
+	if (rc >= 0 && !created) {
+		rc = open_index(s, false, err);
+	}
+	if (rc < 0) {
+		return rc;
+	}
+	if (created && flock(s->lockfd, LOCK_SH) != 0) {
+		return error_set_errno(err, errno, "cannot lock store %s", s->path);
+	}
+	return 0;
+}
+
+void local_store_free(struct local_store *s)
+{
+	if (s->opened) {
+		committer_done(&s->committer);
+	}
+	index_close(s->index);
+	file_cache_done(&s->packs);
+	file_cache_done(&s->files);
+	for (size_t i = 0; i < RECENT_BLOBS; i++) {
+		free(s->recent[i].content);
+		pthread_mutex_destroy(&s->recent[i].lock);
+	}
+	if (s->lockfd >= 0) {
+		close(s->lockfd);
+	}
+	if (s->dirfd >= 0) {
+		close(s->dirfd);
+	}
+	free(s->path);
+	free(s);
+}
+
+static struct local_store *local_store_new(const char *path, unsigned flags)
+{
+	struct local_store *s = xcalloc(1, sizeof(*s));
+
+	s->path = xstrdup(path);
+	s->dirfd = s->lockfd = -1;
+	s->read_only = flags & STORE_READ_ONLY;
+	atomic_init(&s->refs, 0);
+	file_cache_init(&s->packs, PACKS_OPEN_MAX);
+	file_cache_init(&s->files, FILES_OPEN_MAX);
+	for (size_t i = 0; i < RECENT_BLOBS; i++) {
+		pthread_mutex_init(&s->recent[i].lock, NULL);
+	}
+	return s;
+}
+
+/* The store with this directory, if this process has it open. */
+static struct local_store *find_open_locked(const struct stat *st)
+{
+	for (struct local_store *s = open_stores; s; s = s->next_open) {
+		if (s->device == st->st_dev && s->inode == st->st_ino) {
+			return s;
+		}
+	}
+	return NULL;
+}
+
+static int open_locked(struct local_store **out, const char *path, unsigned flags,
+		       struct error *err)
+{
+	struct local_store *s = local_store_new(path, flags);
+	struct stat st;
+	int rc = open_directory(s, flags, err);
+
+	if (rc == 0 && fstat(s->dirfd, &st) != 0) {
+		rc = error_set_errno(err, errno, "cannot open store %s", path);
+	}
+	if (rc == 0) {
+		struct local_store *other = find_open_locked(&st);
+
+		if (other) {
+			local_store_free(s);
+			if (other->read_only && !(flags & STORE_READ_ONLY)) {
+				return error_set(
+					err, ERROR_UNSUPPORTED,
+					"store %s is open in this process for reading only",
+					path);
+			}
+			*out = other;
+			return 0;
+		}
+		s->device = st.st_dev;
+		s->inode = st.st_ino;
+		rc = open_parts(s, flags, err);
+	}
+	if (rc) {
+		local_store_free(s);
+		return rc;
+	}
+	committer_init(&s->committer, s);
+	s->opened = true;
+	s->seen.ops = &local_seen_ops;
+	s->next_open = open_stores;
+	open_stores = s;
+	*out = s;
+	return 0;
+}
+
+struct local_store *local_store_ref(struct local_store *s)
+{
+	atomic_fetch_add(&s->refs, 1);
+	return s;
+}
+
+void local_store_unref(struct local_store *s)
+{
+	pthread_mutex_lock(&open_stores_lock);
+	if (atomic_fetch_sub(&s->refs, 1) == 1) {
+		struct local_store **at = &open_stores;
+
+		while (*at != s) {
+			at = &(*at)->next_open;
+		}
+		*at = s->next_open;
+		/* With the lock: an open of the same path must find the index closed. */
+		local_store_free(s);
+	}
+	pthread_mutex_unlock(&open_stores_lock);
+}
+
+int local_store_open_alone(struct local_store **out, const char *path, struct error *err)
+{
+	struct local_store *s = local_store_new(path, 0);
+	int rc = open_directory(s, 0, err);
+
+	if (rc == 0) {
+		rc = read_format(s, err);
+		rc = rc < 0 ? rc
+		     : rc > 0
+			     ? take_lock(s, LOCK_EX | LOCK_NB, err)
+			     : error_set(err, ERROR_NOT_FOUND, "there is no store at %s", path);
+	}
+	if (rc) {
+		local_store_free(s);
+		return rc;
+	}
+	*out = s;
+	return 0;
+}
+
+int local_store_open(struct store *out, const char *path, unsigned flags, struct error *err)
+{
+	struct local_store *s = NULL;
+	bool read_only = flags & STORE_READ_ONLY;
+
+	pthread_mutex_lock(&open_stores_lock);
+	int rc = open_locked(&s, path, flags, err);
+
+	if (rc == 0) {
+		out->blobs = local_blobs_new(s, read_only);
+		out->directories = local_directories_new(s, read_only);
+		out->roots = local_roots_new(s, read_only);
+		out->seen = read_only ? NULL : &s->seen;
+	}
+	pthread_mutex_unlock(&open_stores_lock);
+	return rc;
+}

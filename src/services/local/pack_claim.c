@@ -1,0 +1,153 @@
+#include "services/local/pack_claim.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/endian.h"
+#include "base/io.h"
+
+int pack_committed_length(struct local_store *s, uint64_t number, uint64_t *out,
+			  struct error *err)
+{
+	uint8_t key[8], value[8];
+
+	put_be64(key, number);
+	int rc = index_get(s->index, INDEX_PACKS, bytes_of(key, 8), value, 8, err);
+
+	*out = rc > 0 ? get_le64(value) : 0;
+	return rc < 0 ? rc : 0;
+}
+
+static int compare_down(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x < *y) - (*x > *y);
+}
+
+/* Numbers of the packs there are, newest first; malloc'd. */
+static int list_packs(struct local_store *s, uint64_t **out, size_t *count, struct error *err)
+{
+	int fd = openat(s->dirfd, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct buffer numbers = {0};
+	struct dirent *entry;
+
+	if (!dir) {
+		int errnum = errno;
+
+		if (fd >= 0) {
+			close(fd);
+		}
+		return error_set_errno(err, errnum, "cannot list %s/packs", s->path);
+	}
+	while ((entry = readdir(dir))) {
+		char *end;
+		uint64_t number = strtoull(entry->d_name, &end, 16);
+
+		if (end == entry->d_name + 8 && strcmp(end, ".pack") == 0 && number > 0) {
+			buffer_append(&numbers, &number, sizeof(number));
+		}
+	}
+	closedir(dir);
+	*out = (uint64_t *)(void *)numbers.ptr;
+	*count = numbers.len / sizeof(uint64_t);
+	if (*count) {
+		qsort(*out, *count, sizeof(uint64_t), compare_down);
+	}
+	return 0;
+}
+
+/* Asker: 0 when the pack is full or somebody else's. */
+static int claim_existing(struct local_store *s, uint64_t number, struct claimed_pack *out,
+			  struct error *err)
+{
+	char name[LOCAL_NAME_SIZE];
+	uint8_t header[PACK_HEADER_SIZE];
+	uint64_t length;
+
+	local_pack_name(name, number);
+	int rc = pack_committed_length(s, number, &length, err);
+
+	if (rc || length >= PACK_SIZE_TARGET) {
+		return rc;
+	}
+	int fd = openat(s->dirfd, name, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		return errno == ENOENT ? 0
+				       : error_set_errno(err, errno, "cannot open %s", name);
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		close(fd);
+		return 0;
+	}
+	/* Again under the lock: its last writer may have committed since. */
+	rc = pack_committed_length(s, number, &length, err);
+	if (rc || length >= PACK_SIZE_TARGET) {
+		close(fd);
+		return rc;
+	}
+	if (length < PACK_HEADER_SIZE) {
+		length = PACK_HEADER_SIZE;
+		pack_header_encode(header, number, s->id);
+		rc = pwrite_full(fd, header, sizeof(header), 0);
+	}
+	if (rc != 0 || ftruncate(fd, (off_t)length) != 0) {
+		rc = error_set_errno(err, errno, "cannot write to %s/%s", s->path, name);
+		close(fd);
+		return rc;
+	}
+	*out = (struct claimed_pack){.fd = fd, .number = number, .end = length};
+	return 1;
+}
+
+/* Asker: 0 when another process took the number. */
+static int claim_new(struct local_store *s, uint64_t number, struct claimed_pack *out,
+		     struct error *err)
+{
+	char name[LOCAL_NAME_SIZE];
+
+	local_pack_name(name, number);
+	int fd = openat(s->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+
+	if (fd < 0) {
+		return errno == EEXIST ? 0
+				       : error_set_errno(err, errno, "cannot create %s/%s",
+							 s->path, name);
+	}
+	close(fd);
+	int dir cleanup(cleanup_close) =
+		openat(s->dirfd, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir < 0) {
+		return error_set_errno(err, errno, "cannot open %s/packs", s->path);
+	}
+	int rc = sync_directory(dir, err);
+
+	return rc ? rc : claim_existing(s, number, out, err);
+}
+
+int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *err)
+{
+	uint64_t *numbers cleanup(cleanup_free) = NULL;
+	size_t count = 0;
+	int rc = list_packs(s, &numbers, &count, err);
+
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		rc = claim_existing(s, numbers[i], out, err);
+	}
+	for (uint64_t next = count ? numbers[0] + 1 : 1; rc == 0; next++) {
+		if (next > UINT32_MAX) {
+			return error_set(err, ERROR_LIMIT, "%s has no pack numbers left",
+					 s->path);
+		}
+		rc = claim_new(s, next, out, err);
+	}
+	return rc < 0 ? rc : 0;
+}

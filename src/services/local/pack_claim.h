@@ -1,0 +1,18 @@
+#pragma once
+
+/* Getting a pack to append to: each pack has at most one writing process, which holds its
+ * flock. */
+
+#include "services/local/local_internal.h"
+
+struct claimed_pack {
+	int fd;
+	uint64_t number;
+	uint64_t end; /* committed length: what lay behind it has been cut off */
+};
+
+/* The newest pack with room that no other process writes to, or a new one. */
+int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *err);
+/* Committed length of a pack; 0 when the index knows none. */
+int pack_committed_length(struct local_store *s, uint64_t number, uint64_t *out,
+			  struct error *err);

@@ -1,0 +1,206 @@
+/* Finding and reading objects of a local store. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/endian.h"
+#include "base/io.h"
+#include "services/local/local_internal.h"
+
+void local_pack_name(char out[LOCAL_NAME_SIZE], uint64_t number)
+{
+	snprintf(out, LOCAL_NAME_SIZE, "packs/%08llx.pack", (unsigned long long)number);
+}
+
+void local_file_name(char out[LOCAL_NAME_SIZE], const struct digest *digest)
+{
+	char hex[DIGEST_HEX_SIZE];
+
+	digest_to_hex(hex, digest);
+	snprintf(out, LOCAL_NAME_SIZE, "files/%.2s/%s", hex, hex);
+}
+
+int local_check_writable(const struct local_store *s, bool read_only, struct error *err)
+{
+	if (read_only) {
+		return error_set(err, ERROR_DENIED, "store %s is open for reading only",
+				 s->path);
+	}
+	return 0;
+}
+
+int local_pread(int fd, void *buf, size_t len, uint64_t offset, unsigned flags,
+		const char *what, struct error *err)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		struct iovec iov = {.iov_base = (char *)buf + done, .iov_len = len - done};
+		ssize_t n = preadv2(fd, &iov, 1, (off_t)(offset + done),
+				    flags & LOCAL_READ_NOWAIT ? RWF_NOWAIT : 0);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n < 0 && (flags & LOCAL_READ_NOWAIT) &&
+		    (errno == EAGAIN || errno == EOPNOTSUPP)) {
+			return error_set(err, ERROR_WOULD_BLOCK, "%s is not in memory", what);
+		}
+		if (n < 0) {
+			return error_set_errno(err, errno, "cannot read %s", what);
+		}
+		if (n == 0) {
+			return error_set(err, ERROR_CORRUPT, "%s is shorter than it should be",
+					 what);
+		}
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int local_pack_open(struct local_store *s, uint64_t number, struct cached_file **out,
+		    struct error *err)
+{
+	char name[LOCAL_NAME_SIZE];
+	uint8_t header[PACK_HEADER_SIZE];
+	struct digest key = {0};
+
+	put_le64(key.bytes, number);
+	*out = file_cache_get(&s->packs, &key);
+	if (*out) {
+		return 0;
+	}
+	local_pack_name(name, number);
+	int fd = openat(s->dirfd, name, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0) {
+		/* The index says that it is there, so this is never "absent". */
+		int errnum = errno;
+
+		error_set_errno(err, errnum, "cannot open %s/%s", s->path, name);
+		if (errnum == ENOENT && err) {
+			err->code = ERROR_CORRUPT;
+			return -(int)ERROR_CORRUPT;
+		}
+		return err ? -(int)err->code : -(int)ERROR_IO;
+	}
+	if (pread_full(fd, header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
+	    !pack_header_valid(header, number, s->id)) {
+		close(fd);
+		return error_set(err, ERROR_CORRUPT, "%s/%s is no pack of this store", s->path,
+				 name);
+	}
+	*out = file_cache_add(&s->packs, &key, fd, 0, NULL);
+	return 0;
+}
+
+static int check_header(const uint8_t *header, const struct location *l, enum record_kind kind,
+			const struct digest *digest, const char *what, struct error *err)
+{
+	struct record r;
+
+	if (!record_decode(header, &r) || r.kind != kind || r.encoding != l->encoding ||
+	    r.stored != l->stored || r.size != l->size || !digest_equal(&r.digest, digest)) {
+		return error_set(err, ERROR_CORRUPT,
+				 "%s has no record of %s at offset %llu, where the index says",
+				 what, digest_text(digest), (unsigned long long)l->offset);
+	}
+	if (r.encoding != ENCODING_RAW) {
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "%s stores %s with encoding %u, unknown to this program", what,
+				 digest_text(digest), r.encoding);
+	}
+	return 0;
+}
+
+/* Header and payload in one system call. */
+static int read_record_at(int fd, const struct location *l, uint8_t *header, void *buf,
+			  unsigned flags, const char *what, struct error *err)
+{
+	struct iovec iov[2] = {{.iov_base = header, .iov_len = RECORD_HEADER_SIZE},
+			       {.iov_base = buf, .iov_len = l->stored}};
+	ssize_t n = preadv2(fd, iov, 2, (off_t)l->offset,
+			    flags & LOCAL_READ_NOWAIT ? RWF_NOWAIT : 0);
+
+	if (n == (ssize_t)(RECORD_HEADER_SIZE + l->stored)) {
+		return 0;
+	}
+	/* Short, interrupted or failed: the careful way, which also says why. */
+	int rc = local_pread(fd, header, RECORD_HEADER_SIZE, l->offset, flags, what, err);
+
+	return rc ? rc
+		  : local_pread(fd, buf, l->stored, l->offset + RECORD_HEADER_SIZE, flags, what,
+				err);
+}
+
+int local_record_read(struct local_store *s, const struct location *l, enum record_kind kind,
+		      const struct digest *digest, void *buf, unsigned flags, struct error *err)
+{
+	uint8_t header[RECORD_HEADER_SIZE];
+	char what[32];
+	struct cached_file *pack;
+	int rc = local_pack_open(s, l->pack, &pack, err);
+
+	if (rc) {
+		return rc;
+	}
+	snprintf(what, sizeof(what), "pack %08x", l->pack);
+	rc = read_record_at(pack->fd, l, header, buf, flags, what, err);
+	file_cache_release(&s->packs, pack);
+	return rc ? rc : check_header(header, l, kind, digest, what, err);
+}
+
+/* Asker. */
+static int find_committed(struct local_store *s, enum index_table table,
+			  const struct digest *digest, struct location *out, struct error *err)
+{
+	uint8_t value[LOCATION_SIZE];
+	int rc = index_get(s->index, table, digest_bytes(digest), value, sizeof(value), err);
+
+	if (rc > 0) {
+		rc = location_decode(value, out, err);
+		return rc ? rc : 1;
+	}
+	return rc;
+}
+
+int local_locate(struct local_store *s, enum index_table table, const struct digest *digest,
+		 struct location *out, struct error *err)
+{
+	uint64_t size;
+	int rc = find_committed(s, table, digest, out, err);
+
+	if (rc == 0 && committer_pending(&s->committer, table, digest, &size)) {
+		rc = committer_sync(&s->committer, err);
+	}
+	if (rc == 0) {
+		/* Committed now, or between the two questions. */
+		rc = find_committed(s, table, digest, out, err);
+	}
+	return rc;
+}
+
+int local_object_size(struct local_store *s, enum index_table table,
+		      const struct digest *digest, uint64_t *size, struct error *err)
+{
+	struct location l;
+	int rc = find_committed(s, table, digest, &l, err);
+
+	if (rc > 0) {
+		*size = l.size;
+		return 1;
+	}
+	if (rc == 0 && committer_pending(&s->committer, table, digest, size)) {
+		return 1;
+	}
+	/* It may have been committed between the two questions. */
+	if (rc == 0) {
+		rc = find_committed(s, table, digest, &l, err);
+		*size = rc > 0 ? l.size : *size;
+	}
+	return rc;
+}

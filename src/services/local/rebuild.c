@@ -1,0 +1,358 @@
+/* Making the index again from what it was made of: packs and files. */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/endian.h"
+#include "base/io.h"
+#include "castore/outboard.h"
+#include "services/local/batch.h"
+#include "services/local/large_file.h"
+
+#define NEW_INDEX "index.new"
+#define OLD_INDEX "index.old"
+#define ENTRIES_PER_WRITE 16384
+
+struct found_root {
+	uint64_t sequence;
+	struct buffer payload;
+};
+
+struct rebuild {
+	struct local_store *store;
+	struct index_write *write;
+	size_t entries; /* in this write */
+	struct found_root *roots;
+	size_t root_count, root_capacity;
+	struct local_store_rebuilt *result;
+};
+
+static int next_write(struct rebuild *r, struct error *err)
+{
+	int rc = 0;
+
+	if (r->write && ++r->entries >= ENTRIES_PER_WRITE) {
+		rc = index_write_commit(r->write, err);
+		r->write = NULL;
+	}
+	if (rc == 0 && !r->write) {
+		r->entries = 0;
+		rc = index_write_begin(r->store->index, &r->write, err);
+	}
+	return rc;
+}
+
+static void keep_root(struct rebuild *r, const struct root_record *root, struct bytes payload)
+{
+	if (r->root_count == r->root_capacity) {
+		r->root_capacity = r->root_capacity ? r->root_capacity * 2 : 64;
+		r->roots = xrealloc(r->roots, r->root_capacity * sizeof(*r->roots));
+	}
+	struct found_root *f = &r->roots[r->root_count++];
+
+	*f = (struct found_root){.sequence = root->sequence};
+	buffer_append(&f->payload, payload.ptr, payload.len);
+}
+
+/* Is the plain file of this blob there, in full length, and this its outboard? */
+static bool large_blob_present(struct local_store *s, const struct record *rec,
+			       struct bytes outboard)
+{
+	char name[LOCAL_NAME_SIZE];
+	struct stat st;
+
+	local_file_name(name, &rec->digest);
+	return outboard.len == outboard_encoded_size(rec->size) && outboard.len &&
+	       outboard_verify_spans(&rec->digest, rec->size, outboard.ptr) &&
+	       fstatat(s->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	       (uint64_t)st.st_size == rec->size;
+}
+
+static int put_location(struct rebuild *r, enum index_table table, const struct record *rec,
+			const struct location *l, struct error *err)
+{
+	uint8_t value[LOCATION_SIZE], key[8 + DIGEST_SIZE];
+
+	location_encode(value, l);
+	int rc = index_write_put(r->write, table, digest_bytes(&rec->digest),
+				 bytes_of(value, sizeof(value)), false, err);
+
+	if (rc == 0 && l->kind == LOCATION_FILE) {
+		put_be64(key, l->size);
+		memcpy(key + 8, rec->digest.bytes, DIGEST_SIZE);
+		rc = index_write_put(r->write, INDEX_LARGE_SIZES, bytes_of(key, sizeof(key)),
+				     bytes_of(NULL, 0), false, err);
+	}
+	return rc;
+}
+
+static bool payload_matches(const struct record *rec, struct bytes payload)
+{
+	struct digest actual;
+
+	digest_of(&actual, payload);
+	return digest_equal(&actual, &rec->digest);
+}
+
+/* Asker: 0 when the payload is not what the header says. */
+static int take_record(struct rebuild *r, const struct record *rec, uint32_t pack,
+		       uint64_t offset, struct bytes payload, struct error *err)
+{
+	struct location l = {.kind = LOCATION_PACK,
+			     .encoding = rec->encoding,
+			     .pack = pack,
+			     .offset = offset,
+			     .stored = rec->stored,
+			     .size = rec->size};
+	struct root_record root;
+	int rc = next_write(r, err);
+
+	if (rc) {
+		return rc;
+	}
+	switch (rec->kind) {
+	case RECORD_BLOB:
+	case RECORD_DIRECTORY:
+		if (rec->encoding != ENCODING_RAW || !payload_matches(rec, payload)) {
+			return 0;
+		}
+		(*(rec->kind == RECORD_BLOB ? &r->result->blobs : &r->result->directories))++;
+		rc = put_location(r, rec->kind == RECORD_BLOB ? INDEX_BLOBS : INDEX_DIRECTORIES,
+				  rec, &l, err);
+		break;
+	case RECORD_OUTBOARD:
+		if (large_blob_present(r->store, rec, payload)) {
+			r->result->blobs++;
+			l.kind = LOCATION_FILE;
+			rc = put_location(r, INDEX_BLOBS, rec, &l, err);
+		}
+		break;
+	case RECORD_ROOT:
+		if (!payload_matches(rec, payload) ||
+		    root_record_decode(payload, &root, NULL) != 0) {
+			return 0;
+		}
+		keep_root(r, &root, payload);
+		break;
+	}
+	return rc ? rc : 1;
+}
+
+/* Asker: 0 when no whole record begins at offset. Its total length goes to *total. */
+static int scan_record(struct rebuild *r, int fd, uint32_t pack, uint64_t size, uint64_t offset,
+		       struct buffer *payload, uint64_t *total, struct error *err)
+{
+	uint8_t header[RECORD_HEADER_SIZE];
+	struct record rec;
+
+	if (size - offset < RECORD_HEADER_SIZE ||
+	    pread_full(fd, header, sizeof(header), (off_t)offset) != (ssize_t)sizeof(header) ||
+	    !record_decode(header, &rec) || rec.stored > RECORD_PAYLOAD_MAX ||
+	    record_total(rec.stored) > size - offset) {
+		return 0;
+	}
+	payload->len = 0;
+	buffer_reserve(payload, rec.stored);
+	if (pread_full(fd, payload->ptr, rec.stored, (off_t)(offset + RECORD_HEADER_SIZE)) !=
+	    (ssize_t)rec.stored) {
+		return 0;
+	}
+	payload->len = rec.stored;
+	*total = record_total(rec.stored);
+	return take_record(r, &rec, pack, offset, buffer_bytes(payload), err);
+}
+
+static int scan_pack(struct rebuild *r, int fd, uint32_t pack, uint64_t size, struct error *err)
+{
+	struct buffer payload cleanup(buffer_done) = {0};
+	uint64_t end = PACK_HEADER_SIZE, total;
+	int rc = 0;
+
+	for (uint64_t offset = end;
+	     rc >= 0 && size - offset >= RECORD_ALIGN && offset < size;) {
+		rc = scan_record(r, fd, pack, size, offset, &payload, &total, err);
+		if (rc > 0) {
+			offset += total;
+			end = offset;
+		} else if (rc == 0) {
+			/* Records begin at every eighth byte: the next whole one is found. */
+			r->result->damaged_bytes += RECORD_ALIGN;
+			offset += RECORD_ALIGN;
+		}
+	}
+	return rc < 0 ? rc : index_write_pack_end(r->write, pack, end, err);
+}
+
+static int scan_pack_file(struct rebuild *r, const char *name, struct error *err)
+{
+	char *path cleanup(cleanup_free) = xasprintf("packs/%s", name);
+	uint32_t number = (uint32_t)strtoul(name, NULL, 16);
+	uint8_t header[PACK_HEADER_SIZE];
+	struct stat st;
+	int fd cleanup(cleanup_close) = openat(r->store->dirfd, path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		return error_set_errno(err, errno, "cannot open %s/%s", r->store->path, path);
+	}
+	if (pread_full(fd, header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
+	    !pack_header_valid(header, number, r->store->id)) {
+		r->result->damaged_bytes += (uint64_t)st.st_size;
+		return 0;
+	}
+	int rc = next_write(r, err);
+
+	return rc ? rc : scan_pack(r, fd, number, (uint64_t)st.st_size, err);
+}
+
+static int scan_packs(struct rebuild *r, struct error *err)
+{
+	int fd = openat(r->store->dirfd, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	int rc = 0;
+
+	if (!dir) {
+		rc = error_set_errno(err, errno, "cannot list %s/packs", r->store->path);
+		cleanup_close(&fd);
+		return rc;
+	}
+	while (rc == 0 && (entry = readdir(dir))) {
+		if (strlen(entry->d_name) == 13 && strcmp(entry->d_name + 8, ".pack") == 0) {
+			rc = scan_pack_file(r, entry->d_name, err);
+		}
+	}
+	closedir(dir);
+	return rc;
+}
+
+static int compare_roots(const void *a, const void *b)
+{
+	const struct found_root *x = a, *y = b;
+
+	return (x->sequence > y->sequence) - (x->sequence < y->sequence);
+}
+
+/* Replays every change of roots in its order. */
+static int put_roots(struct rebuild *r, struct error *err)
+{
+	uint8_t value[8];
+	int rc = next_write(r, err);
+
+	if (r->root_count) {
+		qsort(r->roots, r->root_count, sizeof(*r->roots), compare_roots);
+		put_le64(value, r->roots[r->root_count - 1].sequence);
+		if (rc == 0) {
+			rc = index_write_put(r->write, INDEX_META,
+					     bytes_of_string("root-sequence"),
+					     bytes_of(value, 8), true, err);
+		}
+	}
+	for (size_t i = 0; rc == 0 && i < r->root_count; i++) {
+		struct root_record root;
+
+		rc = root_record_decode(buffer_bytes(&r->roots[i].payload), &root, err);
+		if (rc == 0 && root.removal) {
+			int removed = index_write_delete(r->write, INDEX_ROOTS, root.name, err);
+
+			r->result->roots -= removed > 0;
+			rc = MIN(removed, 0);
+		} else if (rc == 0) {
+			struct bytes old;
+			int had = index_write_get(r->write, INDEX_ROOTS, root.name, &old, err);
+
+			r->result->roots += had == 0;
+			rc = had < 0 ? had
+				     : index_write_put(r->write, INDEX_ROOTS, root.name,
+						       root.node, true, err);
+		}
+	}
+	return rc;
+}
+
+static void remove_index(struct local_store *s, const char *name)
+{
+	char path[LOCAL_NAME_SIZE];
+	static const char *const files[] = {"data.mdb", "lock.mdb"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(path, sizeof(path), "%s/%s", name, files[i]);
+		unlinkat(s->dirfd, path, 0);
+	}
+	unlinkat(s->dirfd, name, AT_REMOVEDIR);
+}
+
+static int swap_index(struct local_store *s, struct error *err)
+{
+	remove_index(s, OLD_INDEX);
+	if (renameat(s->dirfd, "index", s->dirfd, OLD_INDEX) != 0 && errno != ENOENT) {
+		return error_set_errno(err, errno, "cannot put the old index of %s aside",
+				       s->path);
+	}
+	if (renameat(s->dirfd, NEW_INDEX, s->dirfd, "index") != 0) {
+		return error_set_errno(err, errno, "cannot put the new index of %s in place",
+				       s->path);
+	}
+	int rc = sync_directory(s->dirfd, err);
+
+	if (rc == 0) {
+		remove_index(s, OLD_INDEX);
+	}
+	return rc;
+}
+
+static int fill_index(struct rebuild *r, struct error *err)
+{
+	int rc = scan_packs(r, err);
+
+	if (rc == 0) {
+		rc = put_roots(r, err);
+	}
+	if (rc == 0) {
+		rc = index_write_commit(r->write, err);
+		r->write = NULL;
+	}
+	index_write_abort(r->write);
+	for (size_t i = 0; i < r->root_count; i++) {
+		buffer_done(&r->roots[i].payload);
+	}
+	free(r->roots);
+	return rc;
+}
+
+int local_store_rebuild(const char *path, struct local_store_rebuilt *out, struct error *err)
+{
+	struct local_store *s;
+	struct local_store_rebuilt result = {0};
+	int rc = local_store_open_alone(&s, path, err);
+
+	if (rc) {
+		return rc;
+	}
+	struct rebuild r = {.store = s, .result = &result};
+	char *index_path cleanup(cleanup_free) = xasprintf("%s/%s", path, NEW_INDEX);
+
+	remove_index(s, NEW_INDEX);
+	if (mkdirat(s->dirfd, NEW_INDEX, 0755) != 0) {
+		rc = error_set_errno(err, errno, "cannot create %s", index_path);
+	}
+	if (rc == 0) {
+		rc = index_open(&s->index, index_path, INDEX_CREATE, err);
+	}
+	if (rc == 0) {
+		rc = fill_index(&r, err);
+	}
+	index_close(s->index);
+	s->index = NULL;
+	if (rc == 0) {
+		rc = swap_index(s, err);
+	}
+	local_store_free(s);
+	if (rc == 0) {
+		*out = result;
+	}
+	return rc;
+}

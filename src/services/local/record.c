@@ -1,0 +1,99 @@
+#include "services/local/record.h"
+
+#include "base/endian.h"
+#include "castore/outboard.h"
+
+static const uint8_t record_magic[4] = {'c', 'R', 'e', 'c'};
+static const char pack_magic[16] = "cairn pack\n";
+
+static void header_check(uint8_t out[4], const uint8_t header[RECORD_HEADER_SIZE])
+{
+	struct digest d;
+
+	digest_of(&d, bytes_of(header + 8, RECORD_HEADER_SIZE - 8));
+	memcpy(out, d.bytes, 4);
+}
+
+void record_encode(uint8_t out[RECORD_HEADER_SIZE], const struct record *r)
+{
+	memcpy(out, record_magic, 4);
+	out[8] = (uint8_t)r->kind;
+	out[9] = r->encoding;
+	out[10] = out[11] = 0;
+	put_le32(out + 12, r->stored);
+	put_le64(out + 16, r->size);
+	memcpy(out + 24, r->digest.bytes, DIGEST_SIZE);
+	header_check(out + 4, out);
+}
+
+bool record_decode(const uint8_t in[RECORD_HEADER_SIZE], struct record *out)
+{
+	uint8_t check[4];
+
+	if (memcmp(in, record_magic, 4) != 0) {
+		return false;
+	}
+	header_check(check, in);
+	if (memcmp(in + 4, check, 4) != 0 || in[8] < RECORD_BLOB || in[8] > RECORD_ROOT ||
+	    in[10] || in[11]) {
+		return false;
+	}
+	out->kind = (enum record_kind)in[8];
+	out->encoding = in[9];
+	out->stored = get_le32(in + 12);
+	out->size = get_le64(in + 16);
+	memcpy(out->digest.bytes, in + 24, DIGEST_SIZE);
+	return true;
+}
+
+void pack_header_encode(uint8_t out[PACK_HEADER_SIZE], uint64_t number,
+			const uint8_t id[STORE_ID_SIZE])
+{
+	memset(out, 0, PACK_HEADER_SIZE);
+	memcpy(out, pack_magic, sizeof(pack_magic));
+	put_le32(out + 16, PACK_FORMAT_VERSION);
+	put_le64(out + 24, number);
+	memcpy(out + 32, id, STORE_ID_SIZE);
+}
+
+bool pack_header_valid(const uint8_t in[PACK_HEADER_SIZE], uint64_t number,
+		       const uint8_t id[STORE_ID_SIZE])
+{
+	uint8_t expected[PACK_HEADER_SIZE];
+
+	pack_header_encode(expected, number, id);
+	return memcmp(in, expected, PACK_HEADER_SIZE) == 0;
+}
+
+void location_encode(uint8_t out[LOCATION_SIZE], const struct location *l)
+{
+	out[0] = (uint8_t)l->kind;
+	out[1] = l->encoding;
+	out[2] = out[3] = 0;
+	put_le32(out + 4, l->pack);
+	put_le32(out + 8, (uint32_t)(l->offset / RECORD_ALIGN));
+	put_le32(out + 12, l->stored);
+	put_le64(out + 16, l->size);
+}
+
+int location_decode(const uint8_t in[LOCATION_SIZE], struct location *out, struct error *err)
+{
+	struct location l = {
+		.kind = (enum location_kind)in[0],
+		.encoding = in[1],
+		.pack = get_le32(in + 4),
+		.offset = (uint64_t)get_le32(in + 8) * RECORD_ALIGN,
+		.stored = get_le32(in + 12),
+		.size = get_le64(in + 16),
+	};
+
+	if ((l.kind != LOCATION_PACK && l.kind != LOCATION_FILE) || l.pack == 0 ||
+	    l.stored > RECORD_PAYLOAD_MAX || l.offset < PACK_HEADER_SIZE ||
+	    (l.kind == LOCATION_PACK && l.encoding == ENCODING_RAW && l.size != l.stored) ||
+	    (l.kind == LOCATION_FILE && l.stored != outboard_encoded_size(l.size))) {
+		return error_set(err, ERROR_CORRUPT,
+				 "the index of the store is damaged (an impossible location)");
+	}
+	*out = l;
+	return 0;
+}

@@ -1,0 +1,56 @@
+/*
+ * The cache of files seen before, a table of the index: be64 device | be64 inode -> le64 size |
+ * le64 mtime | le64 ctime (nanoseconds) | digest. Not kept in packs: it can be lost.
+ */
+
+#include "base/endian.h"
+#include "services/local/batch.h"
+#include "services/local/local_internal.h"
+
+static struct local_store *store_of(struct seen_cache *c)
+{
+	return container_of(c, struct local_store, seen);
+}
+
+static void encode_key(uint8_t out[SEEN_KEY_SIZE], const struct seen_key *key)
+{
+	put_be64(out, key->device);
+	put_be64(out + 8, key->inode);
+}
+
+static int seen_lookup(struct seen_cache *c, const struct seen_key *key, struct seen_value *out,
+		       struct error *err)
+{
+	uint8_t k[SEEN_KEY_SIZE], v[SEEN_VALUE_SIZE];
+
+	encode_key(k, key);
+	int rc = index_get(store_of(c)->index, INDEX_SEEN, bytes_of(k, sizeof(k)), v, sizeof(v),
+			   err);
+
+	if (rc > 0) {
+		out->size = get_le64(v);
+		out->mtime_ns = (int64_t)get_le64(v + 8);
+		out->ctime_ns = (int64_t)get_le64(v + 16);
+		memcpy(out->digest.bytes, v + 24, DIGEST_SIZE);
+	}
+	return rc;
+}
+
+static int seen_remember(struct seen_cache *c, const struct seen_key *key,
+			 const struct seen_value *value, struct error *err)
+{
+	uint8_t k[SEEN_KEY_SIZE], v[SEEN_VALUE_SIZE];
+
+	encode_key(k, key);
+	put_le64(v, value->size);
+	put_le64(v + 8, (uint64_t)value->mtime_ns);
+	put_le64(v + 16, (uint64_t)value->ctime_ns);
+	memcpy(v + 24, value->digest.bytes, DIGEST_SIZE);
+	return committer_add_seen(&store_of(c)->committer, bytes_of(k, sizeof(k)),
+				  bytes_of(v, sizeof(v)), err);
+}
+
+const struct seen_cache_ops local_seen_ops = {
+	.lookup = seen_lookup,
+	.remember = seen_remember,
+};

@@ -1,0 +1,183 @@
+#include "suite.h"
+
+#include <ftw.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct {
+	const char *address;
+	char *dir; /* of this run */
+	unsigned turn;
+} suite;
+
+static int remove_one(const char *path, const struct stat *st unused, int type unused,
+		      struct FTW *ftw unused)
+{
+	return remove(path);
+}
+
+static void remove_tree(const char *path)
+{
+	nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+int suite_begin(const char *address)
+{
+	const char *tmp = getenv("TMPDIR");
+	const char *base = tmp && tmp[0] ? tmp : "/tmp";
+
+	suite.address = address;
+	if (strncmp(address, "file://", 7) != 0) {
+		return 0;
+	}
+	if (address[7] != '\0') {
+		base = address + 7;
+		mkdir(base, 0777);
+	}
+	suite.dir = xasprintf("%s/conformance-XXXXXX", base);
+	if (!mkdtemp(suite.dir)) {
+		perror(suite.dir);
+		return -1;
+	}
+	return 0;
+}
+
+void suite_end(void)
+{
+	if (suite.dir) {
+		remove_tree(suite.dir);
+		free(suite.dir);
+		suite.dir = NULL;
+	}
+}
+
+int fixture_setup_closed(void **state)
+{
+	struct fixture *f = xcalloc(1, sizeof(*f));
+
+	*state = f;
+	if (suite.dir) {
+		f->dir = xasprintf("%s/%u", suite.dir, suite.turn++);
+		f->address = xasprintf("file://%s/store", f->dir);
+		return mkdir(f->dir, 0777);
+	}
+	if (strcmp(suite.address, "unchecked://") != 0) {
+		f->address = xstrdup(suite.address);
+	}
+	return 0;
+}
+
+static void open_unchecked(struct fixture *f)
+{
+	struct error err = {0};
+
+	expect_at(0, store_open(&f->store, "memory://", STORE_CREATE, &err), &err, "store_open",
+		  __FILE__, __LINE__);
+	f->unchecked = unchecked_service_new(f->store.blobs);
+	f->store.blobs = unchecked_service_blobs(f->unchecked);
+}
+
+int fixture_setup(void **state)
+{
+	int rc = fixture_setup_closed(state);
+	struct fixture *f = *state;
+
+	if (rc != 0) {
+		return rc;
+	}
+	if (f->address) {
+		expect(0, store_open(&f->store, f->address, STORE_CREATE, &err));
+	} else {
+		open_unchecked(f);
+	}
+	return 0;
+}
+
+int fixture_teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	store_close(&f->store);
+	if (f->dir) {
+		remove_tree(f->dir);
+	}
+	free(f->dir);
+	free(f->address);
+	free(f);
+	return 0;
+}
+
+void expect_at(int wanted, int got, const struct error *err, const char *what, const char *file,
+	       int line)
+{
+	if (wanted != got) {
+		print_error("%s:\n  gave %d, not %d%s%s\n", what, got, wanted,
+			    got < 0 ? ": " : "", got < 0 ? err->text : "");
+		_fail(file, line);
+	}
+}
+
+uint8_t *make_content(size_t len, uint64_t seed)
+{
+	uint8_t *content = xmalloc(len);
+	uint64_t x = seed * 0x9e3779b97f4a7c15u + 0x123456789u;
+
+	for (size_t i = 0; i < len; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		content[i] = (uint8_t)(x >> 32);
+	}
+	return content;
+}
+
+struct digest unknown_digest(uint8_t seed)
+{
+	struct digest digest;
+
+	memset(digest.bytes, seed, sizeof(digest.bytes));
+	return digest;
+}
+
+struct node make_file(struct bytes content, bool executable)
+{
+	struct node node = {.kind = NODE_FILE, .executable = executable, .size = content.len};
+
+	digest_of(&node.digest, content);
+	return node;
+}
+
+struct node make_symlink(const char *target)
+{
+	return (struct node){.kind = NODE_SYMLINK, .target = bytes_of_string(target)};
+}
+
+struct directory *make_leaf(const char *name)
+{
+	struct directory_builder *b cleanup(cleanup_directory_builder) =
+		directory_builder_new();
+	struct node node = make_file(bytes_of_string(name), false);
+	struct directory *d = NULL;
+
+	expect(0, directory_builder_add(b, bytes_of_string(name), &node, &err));
+	expect(0, directory_builder_finish(b, &d, &err));
+	return d;
+}
+
+struct directory *make_parent(struct directory *const *children, size_t count)
+{
+	struct directory_builder *b cleanup(cleanup_directory_builder) =
+		directory_builder_new();
+	struct directory *d = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		struct node node = directory_node(children[i]);
+		char name[32];
+
+		snprintf(name, sizeof(name), "d%zu", i);
+		expect(0, directory_builder_add(b, bytes_of_string(name), &node, &err));
+	}
+	expect(0, directory_builder_finish(b, &d, &err));
+	return d;
+}
