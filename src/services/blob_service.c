@@ -105,19 +105,28 @@ int blob_service_put_hashed(struct blob_service *s, struct bytes content,
 	return content.len == 0 ? 0 : s->ops->put_hashed(s, content, digest, err);
 }
 
-int blob_service_put_file(struct blob_service *s, int fd, uint64_t size, struct digest *out,
-			  struct error *err)
+int blob_service_put_file(struct blob_service *s, int fd, uint64_t size,
+			  struct blob_watch *watch, struct digest *out, struct error *err)
 {
 	if (size == 0) {
 		*out = digest_empty;
 		return 0;
 	}
-	return s->ops->put_file(s, fd, size, out, err);
+	return s->ops->put_file(s, fd, size, watch, out, err);
+}
+
+int blob_watch_advance(struct blob_watch *watch, uint64_t bytes, struct error *err)
+{
+	if (watch && !watch->advance(watch, bytes)) {
+		return error_set(err, ERROR_CANCELED, "interrupted");
+	}
+	return 0;
 }
 
 #define PUT_FILE_PIECE ((size_t)1 << 20)
 
-static int write_file_pieces(struct blob_writer *w, int fd, uint64_t size, struct error *err)
+static int write_file_pieces(struct blob_writer *w, int fd, uint64_t size,
+			     struct blob_watch *watch, struct error *err)
 {
 	uint8_t *buf cleanup(cleanup_free) = xmalloc(PUT_FILE_PIECE);
 	int rc = 0;
@@ -133,13 +142,17 @@ static int write_file_pieces(struct blob_writer *w, int fd, uint64_t size, struc
 			return error_set(err, ERROR_CHANGED, "the file became shorter");
 		}
 		rc = blob_writer_write(w, bytes_of(buf, want), err);
+		if (rc == 0) {
+			rc = blob_watch_advance(watch, want, err);
+		}
 		at += want;
 	}
 	return rc;
 }
 
 int blob_service_put_file_by_writer(struct blob_service *s, int fd, uint64_t size,
-				    struct digest *out, struct error *err)
+				    struct blob_watch *watch, struct digest *out,
+				    struct error *err)
 {
 	struct blob_writer *w;
 	int rc = blob_service_create(s, &w, err);
@@ -147,7 +160,7 @@ int blob_service_put_file_by_writer(struct blob_service *s, int fd, uint64_t siz
 	if (rc) {
 		return rc;
 	}
-	rc = write_file_pieces(w, fd, size, err);
+	rc = write_file_pieces(w, fd, size, watch, err);
 	if (rc) {
 		blob_writer_free(w);
 		return rc;

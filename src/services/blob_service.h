@@ -54,13 +54,20 @@ int blob_service_put(struct blob_service *s, struct bytes content, struct digest
 int blob_service_put_hashed(struct blob_service *s, struct bytes content,
 			    const struct digest *digest, struct error *err);
 
+/* Told while a file is read; called by the thread that reads. */
+struct blob_watch {
+	/* So many bytes more were read (0: the same again). False: give up, ERROR_CANCELED. */
+	bool (*advance)(struct blob_watch *w, uint64_t bytes);
+};
+
 /*
  * The content of an open regular file, from its start, which must have this size: ERROR_CHANGED
  * when it turns out shorter. A back end may do better than reading it through: reflink it, or
  * not write what it has. The caller checks afterwards that the file did not change meanwhile.
+ * watch may be NULL.
  */
-int blob_service_put_file(struct blob_service *s, int fd, uint64_t size, struct digest *out,
-			  struct error *err);
+int blob_service_put_file(struct blob_service *s, int fd, uint64_t size,
+			  struct blob_watch *watch, struct digest *out, struct error *err);
 
 enum blob_read_flags {
 	BLOB_READ_NOWAIT = 1, /* ERROR_WOULD_BLOCK rather than wait for a disk or a peer */
@@ -126,8 +133,8 @@ struct blob_service_ops {
 	int (*create)(struct blob_service *s, struct blob_writer **out, struct error *err);
 	int (*put_hashed)(struct blob_service *s, struct bytes content,
 			  const struct digest *digest, struct error *err);
-	int (*put_file)(struct blob_service *s, int fd, uint64_t size, struct digest *out,
-			struct error *err);
+	int (*put_file)(struct blob_service *s, int fd, uint64_t size, struct blob_watch *watch,
+			struct digest *out, struct error *err);
 	int (*read)(struct blob_service *s, const struct digest *digest, uint64_t offset,
 		    void *buf, size_t len, unsigned flags, size_t *got, struct error *err);
 	int (*chunks)(struct blob_service *s, const struct digest *digest,
@@ -172,7 +179,10 @@ int blob_service_read_by_open(struct blob_service *s, const struct digest *diges
 			      size_t *got, struct error *err);
 /* For tables whose back end has nothing better: read in pieces, through a writer. */
 int blob_service_put_file_by_writer(struct blob_service *s, int fd, uint64_t size,
-				    struct digest *out, struct error *err);
+				    struct blob_watch *watch, struct digest *out,
+				    struct error *err);
+/* For back ends: 0, or ERROR_CANCELED. watch may be NULL. */
+int blob_watch_advance(struct blob_watch *watch, uint64_t bytes, struct error *err);
 /* For tables without chunks: absent, or an empty list. */
 int blob_service_no_chunks(struct blob_service *s, const struct digest *digest,
 			   struct chunk_list *out, struct error *err);

@@ -28,6 +28,7 @@ int directory_service_put(struct directory_service *s, struct directory *d, stru
 /*
  * Asker: the closure below a root, root to leaves, as a stream; 0 when the root is absent. A
  * directory missing further down is an error of the stream (ERROR_UNAVAILABLE).
+ * The walk borrows the service.
  */
 int directory_service_get_recursive(struct directory_service *s, const struct digest *root,
 				    struct closure_walk **out, struct error *err);

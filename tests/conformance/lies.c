@@ -39,6 +39,7 @@ static void check_lies_at_open(struct fixture *f, size_t len)
 		{.size_off = 1, .give_off = 1},
 		{.size_off = -1, .give_off = -1},
 		{.give_off = -1},
+		{.give_off = 1},
 		{.size_off = 20000000},
 		{.flip = true, .flip_at = 0},
 		{.flip = true, .flip_at = len / 2},
@@ -136,6 +137,26 @@ static void test_short_while_open(void **state)
 	free(s.content);
 }
 
+/* The same for back ends that verify ranges: their readers too must keep to their size. */
+static void test_reader_alone(void **state)
+{
+	struct fixture *f = *state;
+	struct subject s = subject_put(f, 1000);
+	struct blob_reader *r = NULL;
+	uint8_t buf[100];
+	size_t got = 0;
+
+	expect(1, unchecked_service_open(f->unchecked, &s.digest, &r, &err));
+	expect(0, blob_reader_pread(r, buf, sizeof(buf), 950, &got, &err));
+	assert_int_equal(got, 50);
+	unchecked_service_lie(f->unchecked, (struct unchecked_lies){.give_off = -1});
+	expect_error(ERROR_CORRUPT, blob_reader_pread(r, buf, sizeof(buf), 0, &got, &err));
+	expect_error(ERROR_CORRUPT, blob_reader_pread(r, buf, sizeof(buf), 950, &got, &err));
+	assert_int_equal(got, 50);
+	blob_reader_free(r);
+	free(s.content);
+}
+
 /* The descriptor of an unchecked reader would be a way around all checks. */
 static void test_no_fd(void **state)
 {
@@ -173,7 +194,8 @@ int run_unchecked_tests(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_at_open),          TEST(test_huge_size), TEST(test_flip_while_open),
-		TEST(test_short_while_open), TEST(test_no_fd),     TEST(test_nowait),
+		TEST(test_short_while_open), TEST(test_no_fd),     TEST(test_reader_alone),
+		TEST(test_nowait),
 	};
 
 	return cmocka_run_group_tests_name("lies", tests, NULL, NULL);

@@ -18,6 +18,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	failed += run_blob_tests();
+	failed += run_put_file_tests();
 	failed += run_directory_tests();
 	failed += run_root_tests();
 	failed += run_thread_tests();

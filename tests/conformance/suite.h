@@ -36,6 +36,7 @@ int fixture_teardown(void **state);
 
 /* The groups; each returns the number of failed tests. */
 int run_blob_tests(void);
+int run_put_file_tests(void);
 int run_directory_tests(void);
 int run_root_tests(void);
 int run_thread_tests(void);

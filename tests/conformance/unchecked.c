@@ -122,6 +122,7 @@ static const struct blob_service_ops service_ops = {
 	.open = service_open,
 	.create = service_create,
 	.put_hashed = service_put_hashed,
+	.put_file = blob_service_put_file_by_writer,
 	.read = blob_service_read_by_open,
 	.chunks = blob_service_no_chunks,
 	.sync = service_sync,
@@ -139,6 +140,12 @@ struct unchecked_service *unchecked_service_new(struct blob_service *inner)
 struct blob_service *unchecked_service_blobs(struct unchecked_service *u)
 {
 	return &u->base;
+}
+
+int unchecked_service_open(struct unchecked_service *u, const struct digest *digest,
+			   struct blob_reader **out, struct error *err)
+{
+	return service_open(&u->base, digest, out, err);
 }
 
 void unchecked_service_lie(struct unchecked_service *u, struct unchecked_lies lies)

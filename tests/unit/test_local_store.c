@@ -495,13 +495,15 @@ static void test_put_file(void **state unused)
 		/* Twice: the second time the store has it. */
 		for (int turn = 0; turn < 2; turn++) {
 			assert_int_equal(
-				blob_service_put_file(s.blobs, fd, sizes[i], &got, &err), 0);
+				blob_service_put_file(s.blobs, fd, sizes[i], NULL, &got, &err),
+				0);
 			assert_true(digest_equal(&expected, &got));
 			assert_int_equal(store_sync(&s, &err), 0);
 		}
 		check_blob(&s, sizes[i], 5);
-		assert_int_equal(blob_service_put_file(s.blobs, fd, sizes[i] + 1, &got, &err),
-				 -ERROR_CHANGED);
+		assert_int_equal(
+			blob_service_put_file(s.blobs, fd, sizes[i] + 1, NULL, &got, &err),
+			-ERROR_CHANGED);
 		close(fd);
 		free(data);
 	}
@@ -513,7 +515,7 @@ static void test_put_file(void **state unused)
 
 	assert_int_equal(ftruncate(fd, 64 << 20), 0);
 	assert_int_equal(pwrite(fd, "x", 1, 32 << 20), 1);
-	assert_int_equal(blob_service_put_file(s.blobs, fd, 64 << 20, &got, &err), 0);
+	assert_int_equal(blob_service_put_file(s.blobs, fd, 64 << 20, NULL, &got, &err), 0);
 	assert_int_equal(store_sync(&s, &err), 0);
 	large_name(name, sizeof(name), &got);
 	snprintf(stored, sizeof(stored), "%s/%s", store_path, name);

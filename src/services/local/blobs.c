@@ -247,8 +247,8 @@ static int blobs_put_hashed(struct blob_service *s, struct bytes content,
 	return large_writer_commit(w, &same, &size, err);
 }
 
-static int blobs_put_file(struct blob_service *s, int fd, uint64_t size, struct digest *out,
-			  struct error *err)
+static int blobs_put_file(struct blob_service *s, int fd, uint64_t size,
+			  struct blob_watch *watch, struct digest *out, struct error *err)
 {
 	struct local_blobs *b = blobs_of(s);
 	int rc = local_check_writable(b->store, b->read_only, err);
@@ -256,8 +256,9 @@ static int blobs_put_file(struct blob_service *s, int fd, uint64_t size, struct 
 	if (rc) {
 		return rc;
 	}
-	return size < LARGE_BLOB_MIN ? blob_service_put_file_by_writer(s, fd, size, out, err)
-				     : large_file_import(b->store, fd, size, out, err);
+	return size < LARGE_BLOB_MIN
+		       ? blob_service_put_file_by_writer(s, fd, size, watch, out, err)
+		       : large_file_import(b->store, fd, size, watch, out, err);
 }
 
 static struct local_writer *writer_of(struct blob_writer *w)

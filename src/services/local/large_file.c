@@ -27,6 +27,8 @@ struct large_writer {
 	int fd;
 	uint64_t size;
 	uint64_t written_back;
+	struct blob_watch *watch; /* of an import, or NULL */
+	uint64_t watched;         /* what it was told, so that a second pass does not count */
 };
 
 /* ---- writing ---- */
@@ -174,6 +176,14 @@ static uint64_t end_of_hole(int fd, uint64_t at)
 		       : at;
 }
 
+static int tell_watch(struct large_writer *w, uint64_t at, struct error *err)
+{
+	uint64_t more = at > w->watched ? at - w->watched : 0;
+
+	w->watched += more;
+	return blob_watch_advance(w->watch, more, err);
+}
+
 /*
  * Feeds a file from its start to its end to the builder, and to the writer's file unless
  * hash_only. Holes are not read.
@@ -210,6 +220,9 @@ static int feed_file(struct large_writer *w, int fd, uint64_t size, bool hash_on
 			rc = large_writer_write(w, piece, err);
 		}
 		at += want;
+		if (rc == 0) {
+			rc = tell_watch(w, at, err);
+		}
 	}
 	return rc;
 }
@@ -270,8 +283,8 @@ static int hash_clone(struct large_writer *w, uint64_t size, struct error *err)
 	return feed_file(w, w->fd, size, true, err);
 }
 
-int large_file_import(struct local_store *s, int fd, uint64_t size, struct digest *digest,
-		      struct error *err)
+int large_file_import(struct local_store *s, int fd, uint64_t size, struct blob_watch *watch,
+		      struct digest *digest, struct error *err)
 {
 	struct large_writer *w;
 	uint64_t stored;
@@ -281,6 +294,7 @@ int large_file_import(struct local_store *s, int fd, uint64_t size, struct diges
 	if (rc) {
 		return rc;
 	}
+	w->watch = watch;
 	rc = check_size(w, size, err);
 	if (rc == 0) {
 		rc = may_have(s, size, &maybe, err);

@@ -22,8 +22,8 @@ int large_writer_commit(struct large_writer *w, struct digest *digest, uint64_t 
  * Stores the content of an open file, which must have this size (ERROR_CHANGED when it turns
  * out shorter): reflinked where the disk can, and written only when the store may not have it.
  */
-int large_file_import(struct local_store *s, int fd, uint64_t size, struct digest *digest,
-		      struct error *err);
+int large_file_import(struct local_store *s, int fd, uint64_t size, struct blob_watch *watch,
+		      struct digest *digest, struct error *err);
 
 int large_file_open(struct local_store *s, const struct digest *digest,
 		    const struct location *l, struct cached_file **out, struct error *err);
