@@ -1,0 +1,114 @@
+#include <fcntl.h>
+
+#include "fs/fs_internal.h"
+
+/* What may be opened, and how. */
+static int check_open(struct request *r, const struct fuse_open_in *in)
+{
+	struct object o cleanup(object_done);
+	int rc = request_object(r, &o);
+
+	if (rc != 0) {
+		return rc;
+	}
+	if (o.node.kind == NODE_DIRECTORY) {
+		return EISDIR;
+	}
+	if (o.node.kind == NODE_SYMLINK) {
+		return ELOOP;
+	}
+	return (in->flags & O_ACCMODE) != O_RDONLY || (in->flags & O_TRUNC) ? EROFS : 0;
+}
+
+int handle_open(struct request *r)
+{
+	/* Nothing is flushed on close, and pages of an earlier open are as good as new ones. */
+	const struct fuse_open_out out = {.open_flags = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH};
+	struct fuse_open_in in;
+
+	request_arg(r, &in);
+	int rc = check_open(r, &in);
+
+	if (rc != 0) {
+		return rc;
+	}
+	if (atomic_load(&r->fs->no_open)) {
+		return ENOSYS;
+	}
+	request_reply(r, &out, sizeof(out));
+	return 0;
+}
+
+static int read_fault(struct fs *fs, const struct node *file, int rc, const struct error *err)
+{
+	const char *text = digest_text(&file->digest);
+
+	if (rc == 0) {
+		fs_complain(fs, &file->digest, "blob %s is absent", text);
+	} else if (rc < 0) {
+		fs_complain(fs, &file->digest, "cannot read blob %s: %s", text, err->text);
+	} else {
+		fs_complain(fs, &file->digest,
+			    "blob %s is shorter than the %llu bytes that a "
+			    "directory says",
+			    text, (unsigned long long)file->size);
+	}
+	return EIO;
+}
+
+static int read_blob(struct request *r, const struct node *file, uint64_t offset, size_t len)
+{
+	unsigned flags = r->flags & FS_NOWAIT ? BLOB_READ_NOWAIT : 0;
+	struct error err = {.code = ERROR_NONE};
+	size_t got = 0;
+	int rc = blob_service_read(r->fs->blobs, &file->digest, offset, r->reply->data, len,
+				   flags, &got, &err);
+
+	if (rc == -ERROR_WOULD_BLOCK && flags != 0) {
+		return HANDLED_BLOCKED;
+	}
+	/* A short reply would be the end of the file to the kernel, and so wrong content. */
+	if (rc <= 0 || got < len) {
+		return read_fault(r->fs, file, rc, &err);
+	}
+	request_reply_data(r, len);
+	return 0;
+}
+
+int handle_read(struct request *r)
+{
+	struct object o cleanup(object_done);
+	struct fuse_read_in in;
+	int rc = request_object(r, &o);
+
+	if (rc != 0) {
+		return rc;
+	}
+	if (o.node.kind != NODE_FILE) {
+		return o.node.kind == NODE_DIRECTORY ? EISDIR : EINVAL;
+	}
+	request_arg(r, &in);
+	if (in.offset >= o.node.size || in.size == 0) {
+		return 0;
+	}
+	uint64_t len = MIN((uint64_t)in.size, o.node.size - in.offset);
+
+	if (len > r->reply->data_capacity) {
+		return EINVAL;
+	}
+	return read_blob(r, &o.node, in.offset, (size_t)len);
+}
+
+int handle_readlink(struct request *r)
+{
+	struct object o cleanup(object_done);
+	int rc = request_object(r, &o);
+
+	if (rc != 0) {
+		return rc;
+	}
+	if (o.node.kind != NODE_SYMLINK) {
+		return EINVAL;
+	}
+	return request_reply_bytes(r, o.node.target);
+}

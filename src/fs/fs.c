@@ -1,0 +1,121 @@
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "fs/fs_internal.h"
+
+int fs_new(const struct fs_options *options, struct fs **out, struct error *err)
+{
+	if (!options->blobs || !options->directories || !options->roots) {
+		return error_set(err, ERROR_INVALID, "a file system needs all three services");
+	}
+	struct fs *fs = xcalloc(1, sizeof(*fs));
+
+	fs->blobs = blob_service_ref(options->blobs);
+	fs->directories = directory_service_ref(options->directories);
+	fs->roots = root_nodes_ref(options->roots);
+	fs->list_root = options->list_root;
+	fs->show_xattr = options->show_xattr;
+	fs->inodes_by_path = options->inodes_by_path;
+	fs->roots_may_grow = root_nodes_may_grow(fs->roots);
+	fs->root_table = root_table_new();
+	fs->nodes = node_table_new(fs->root_table);
+	*out = fs;
+	return 0;
+}
+
+void fs_free(struct fs *fs)
+{
+	if (!fs) {
+		return;
+	}
+	node_table_free(fs->nodes);
+	root_table_free(fs->root_table);
+	root_nodes_unref(fs->roots);
+	directory_service_unref(fs->directories);
+	blob_service_unref(fs->blobs);
+	free(fs);
+}
+
+bool fs_has_session(const struct fs *fs)
+{
+	return atomic_load(&fs->session);
+}
+
+void fs_reset(struct fs *fs)
+{
+	atomic_store(&fs->session, false);
+	node_table_clear(fs->nodes);
+}
+
+void fs_get_stats(struct fs *fs, struct fs_stats *out)
+{
+	struct node_table_stats s;
+
+	node_table_stats(fs->nodes, &s);
+	*out = (struct fs_stats){
+		.directories = s.directories, .contents = s.contents, .memory = s.memory};
+}
+
+void fs_complain(struct fs *fs, const struct digest *digest, const char *fmt, ...)
+{
+	uint64_t hash = digest_hash(digest);
+	_Atomic uint64_t *slot = &fs->complaints[hash % FS_COMPLAINTS];
+	char text[1200];
+	va_list args;
+
+	if (atomic_exchange(slot, hash) == hash) {
+		return;
+	}
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	log_error("%s", text);
+}
+
+/* Gets a Directory object that the tree refers to: absent is a fault like any other. */
+static int load_directory(struct fs *fs, const struct digest *digest, struct directory **out)
+{
+	struct error err = {.code = ERROR_NONE};
+	int rc = directory_service_get(fs->directories, digest, out, &err);
+
+	if (rc == 0) {
+		fs_complain(fs, digest, "directory %s is absent", digest_text(digest));
+	} else if (rc < 0) {
+		fs_complain(fs, digest, "cannot read directory %s: %s", digest_text(digest),
+			    err.text);
+	}
+	return rc > 0 ? 0 : EIO;
+}
+
+static int folder_load(struct request *r, struct folder *folder)
+{
+	struct fs *fs = r->fs;
+	struct error err = {.code = ERROR_NONE};
+	int rc = load_directory(fs, &folder->digest, &folder->directory);
+
+	if (rc != 0) {
+		return rc;
+	}
+	rc = node_table_load(fs->nodes, r->header.nodeid, folder->directory, &err);
+	if (rc < 0) {
+		return error_to_errno(&err);
+	}
+	return rc > 0 ? 0 : ESTALE;
+}
+
+int request_folder(struct request *r, struct folder *out)
+{
+	int rc = node_table_folder(r->fs->nodes, r->header.nodeid, out);
+
+	if (rc == 0) {
+		struct object o cleanup(object_done);
+
+		return request_object(r, &o) == 0 ? ENOTDIR : ESTALE;
+	}
+	rc = out->directory ? 0 : folder_load(r, out);
+	if (rc != 0) {
+		folder_done(out);
+	}
+	return rc;
+}

@@ -1,0 +1,84 @@
+#pragma once
+
+/*
+ * The file system: answers FUSE requests from the castore, whatever carries them.
+ *
+ * One struct fs serves one kernel (one mount, one guest): INIT begins a session, and node ids
+ * mean something within it. Any number of threads may handle requests at once.
+ */
+
+#include "fs/fuse_protocol.h"
+#include "services/blob_service.h"
+#include "services/directory_service.h"
+#include "services/root_nodes.h"
+
+struct fs_options {
+	struct blob_service *blobs; /* a reference is taken of each */
+	struct directory_service *directories;
+	struct root_nodes *roots;
+	bool list_root;      /* otherwise opening the root for listing is EPERM */
+	bool show_xattr;     /* digests as extended attributes */
+	bool inodes_by_path; /* st_ino of directories differs by path, not by content */
+};
+
+struct fs;
+
+int fs_new(const struct fs_options *options, struct fs **out, struct error *err);
+/* No request may be in the handler, and none may come. NULL is allowed. */
+void fs_free(struct fs *fs);
+
+/* Bytes of the longest request that is of use; what is longer, a transport may refuse. */
+#define FS_REQUEST_MAX ((size_t)(64 + 8) << 10)
+/* Bytes of data of the longest reply: room for this much keeps every reply whole. */
+#define FS_DATA_MAX ((size_t)1 << 20)
+/* Room for every reply that is a structure. */
+#define FS_FIXED_MAX 128
+
+/*
+ * A reply, made in memory that the transport lends. On the wire it is header, then fixed_len
+ * bytes of fixed, then data_len bytes of data. data is only written, never read back, so it may
+ * be memory that the other side can change.
+ */
+struct fs_reply {
+	void *data;           /* lent */
+	size_t data_capacity; /* of it */
+	struct fuse_out_header header;
+	uint8_t fixed[FS_FIXED_MAX] __attribute__((aligned(8)));
+	size_t fixed_len;
+	size_t data_len;
+	/*
+	 * Before this reply, the kernel must be told to drop what it has cached of the root's
+	 * listing (FUSE_NOTIFY_INVAL_INODE). Only with FS_CAN_INVALIDATE.
+	 */
+	bool invalidate_root;
+};
+
+enum fs_handle_flags {
+	FS_NOWAIT = 1,         /* rather FS_BLOCKED than wait for a disk or a peer */
+	FS_CAN_INVALIDATE = 2, /* the transport can notify the kernel: always or never */
+};
+
+enum fs_outcome {
+	FS_REPLY,    /* send the reply */
+	FS_NO_REPLY, /* none is due */
+	FS_BLOCKED,  /* with FS_NOWAIT: nothing was done; ask again without it, on any thread */
+};
+
+/*
+ * Handles one request: header and arguments in one piece, as they came. Nothing in it is
+ * trusted. The transport sets data and data_capacity of the reply, the rest is filled in.
+ */
+enum fs_outcome fs_handle(struct fs *fs, struct bytes request, unsigned flags,
+			  struct fs_reply *reply);
+
+/* True between a successful INIT and the end of its session. */
+bool fs_has_session(const struct fs *fs);
+/* Ends the session, as DESTROY does: every node id is forgotten. */
+void fs_reset(struct fs *fs);
+
+struct fs_stats {
+	uint64_t directories; /* known to the kernel */
+	uint64_t contents;    /* Directory objects held */
+	uint64_t memory;      /* bytes for both */
+};
+void fs_get_stats(struct fs *fs, struct fs_stats *out);

@@ -1,0 +1,95 @@
+#pragma once
+
+/* Shared by the handlers of requests; see dispatch.c for the table. */
+
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "fs/fs.h"
+#include "fs/node_id.h"
+#include "fs/node_table.h"
+#include "fs/root_table.h"
+
+#define FS_COMPLAINTS 256u
+
+struct fs {
+	struct blob_service *blobs;
+	struct directory_service *directories;
+	struct root_nodes *roots;
+	bool list_root;
+	bool show_xattr;
+	bool inodes_by_path;
+	bool roots_may_grow;
+	/* What INIT settled. */
+	atomic_bool session;
+	atomic_bool no_open;
+	atomic_bool no_opendir;
+	struct root_table *root_table;
+	struct node_table *nodes;
+	/* Digests that were complained about, by their hash: each is logged once or so. */
+	_Atomic uint64_t complaints[FS_COMPLAINTS];
+};
+
+struct request {
+	struct fs *fs;
+	struct fuse_in_header header; /* a copy: what was checked stays as it is */
+	struct bytes arg;             /* at least the size that the table asks for */
+	unsigned flags;
+	struct fs_reply *reply;
+};
+
+/* Beside 0 (answered) and a positive errno, what a handler may return. */
+#define HANDLED_SILENTLY (-1) /* no reply is due */
+#define HANDLED_BLOCKED (-2)  /* only with FS_NOWAIT */
+
+typedef int (*fs_handler)(struct request *r);
+
+/* Copies a structure out of the arguments, whose length the table has checked. */
+#define request_arg(r, out) memcpy((out), (r)->arg.ptr, sizeof(*(out)))
+
+/* Makes a structure the reply. */
+void request_reply(struct request *r, const void *fixed, size_t len);
+/* The reply is the first len bytes of the data area. */
+void request_reply_data(struct request *r, size_t len);
+/* Copies into the data area; ERANGE when it is too small. */
+int request_reply_bytes(struct request *r, struct bytes b);
+
+/* The object of the request's node id: 0 or ESTALE. Ended with object_done. */
+int request_object(struct request *r, struct object *out);
+/*
+ * The directory that the request is about, its content loaded: 0, ESTALE, ENOTDIR, EIO (and a
+ * line in the log that names the digest). Not for the root. Ended with folder_done.
+ */
+int request_folder(struct request *r, struct folder *out);
+
+/*
+ * Logs a fault, unless this digest has been complained about before: whoever asks again and
+ * again does not fill the log.
+ */
+void fs_complain(struct fs *fs, const struct digest *digest, const char *fmt, ...)
+	printf_like(3, 4);
+
+/* init.c */
+int handle_init(struct request *r);
+int handle_destroy(struct request *r);
+/* lookup.c */
+int handle_lookup(struct request *r);
+int handle_getattr(struct request *r);
+int handle_forget(struct request *r);
+int handle_batch_forget(struct request *r);
+/* st_ino of an entry of the directory whose st_ino is parent_ino. */
+uint64_t entry_ino(const struct fs *fs, uint64_t parent_ino, const struct directory_entry *e);
+/* The entry as the kernel takes it, with one lookup counted: 0 or an errno. */
+int entry_enter(struct fs *fs, uint64_t parent, uint64_t parent_ino, uint32_t index,
+		const struct directory_entry *e, struct fuse_entry_out *out);
+/* listing.c */
+int handle_opendir(struct request *r);
+int handle_readdir(struct request *r);
+int handle_readdirplus(struct request *r);
+/* file.c */
+int handle_open(struct request *r);
+int handle_read(struct request *r);
+int handle_readlink(struct request *r);
+/* xattr.c */
+int handle_getxattr(struct request *r);
+int handle_listxattr(struct request *r);

@@ -1,0 +1,102 @@
+#include "fs/fs_internal.h"
+
+#define READ_PAGES (FS_DATA_MAX / 4096)
+
+/*
+ * What we ask of the kernel, as far as it offers it. Left out on purpose: WRITEBACK_CACHE,
+ * HANDLE_KILLPRIV, POSIX_ACL and locks (nothing is written), AUTO_INVAL_DATA (nothing changes),
+ * SPLICE_* (no gain, and a whole reply does not fit a pipe), READDIRPLUS_AUTO (guesses wrong
+ * for walks, which are the common case).
+ */
+static const uint64_t wanted_flags =
+	FUSE_ASYNC_READ |          /* readahead in parallel */
+	FUSE_ASYNC_DIO |           /* direct reads in parallel */
+	FUSE_PARALLEL_DIROPS |     /* lookups in one directory in parallel */
+	FUSE_DO_READDIRPLUS |      /* attributes with every listing: no LOOKUP per entry */
+	FUSE_NO_OPEN_SUPPORT |     /* ENOSYS to OPEN ends OPEN and RELEASE for good */
+	FUSE_NO_OPENDIR_SUPPORT |  /* the same for directories */
+	FUSE_EXPLICIT_INVAL_DATA | /* pages stay until we say otherwise, that is, for ever */
+	FUSE_MAX_PAGES |           /* reads of 1 MiB rather than 128 KiB */
+	FUSE_CACHE_SYMLINKS |      /* targets stay in the page cache */
+	FUSE_INIT_EXT |            /* the second word of flags counts */
+	FUSE_HAS_RESEND;           /* requests that a dead server had read come again */
+
+/*
+ * Without OPENDIR it cannot be refused, and the kernel caches every listing. The root's must
+ * not stay cached when the root may grow.
+ */
+static bool may_do_without_opendir(const struct request *r)
+{
+	bool listing_is_safe = !r->fs->roots_may_grow || (r->flags & FS_CAN_INVALIDATE);
+
+	return r->fs->list_root && listing_is_safe;
+}
+
+static void session_begin(struct request *r, uint64_t flags)
+{
+	struct fs *fs = r->fs;
+
+	fs_reset(fs);
+	atomic_store(&fs->no_open, (flags & FUSE_NO_OPEN_SUPPORT) != 0);
+	atomic_store(&fs->no_opendir,
+		     (flags & FUSE_NO_OPENDIR_SUPPORT) && may_do_without_opendir(r));
+	atomic_store(&fs->session, true);
+}
+
+static void session_answer(struct request *r, const struct fuse_init_in *in)
+{
+	uint64_t offered = in->flags;
+
+	if (in->flags & FUSE_INIT_EXT) {
+		offered |= (uint64_t)in->flags2 << 32;
+	}
+	uint64_t flags = offered & wanted_flags;
+	const struct fuse_init_out out = {
+		.major = FUSE_KERNEL_VERSION,
+		.minor = MIN(in->minor, (uint32_t)FUSE_MINOR_SPOKEN),
+		.max_readahead = in->max_readahead,
+		.flags = (uint32_t)flags,
+		.flags2 = (uint32_t)(flags >> 32),
+		/* Readahead of many files at once, where blobs come from far away. */
+		.max_background = 64,
+		.congestion_threshold = 48,
+		/* The least there is: writes are refused, and requests stay small. */
+		.max_write = 4096,
+		.max_pages = READ_PAGES,
+		.time_gran = 1,
+	};
+
+	session_begin(r, flags);
+	request_reply(r, &out, sizeof(out));
+}
+
+int handle_init(struct request *r)
+{
+	struct fuse_init_in in = {.major = 0};
+
+	/* Older kernels send less of the structure. */
+	memcpy(&in, r->arg.ptr, MIN(r->arg.len, sizeof(in)));
+	if (in.major > FUSE_KERNEL_VERSION) {
+		/* The kernel sends another INIT with the version that we name. */
+		const struct fuse_init_out out = {.major = FUSE_KERNEL_VERSION,
+						  .minor = FUSE_MINOR_SPOKEN};
+
+		fs_reset(r->fs);
+		request_reply(r, &out, sizeof(out));
+		return 0;
+	}
+	if (in.major < FUSE_KERNEL_VERSION || in.minor < FUSE_MINOR_MIN) {
+		fs_complain(r->fs, &digest_empty,
+			    "the kernel speaks FUSE %u.%u, at least %u.%u is needed", in.major,
+			    in.minor, FUSE_KERNEL_VERSION, FUSE_MINOR_MIN);
+		return EPROTO;
+	}
+	session_answer(r, &in);
+	return 0;
+}
+
+int handle_destroy(struct request *r)
+{
+	fs_reset(r->fs);
+	return 0;
+}

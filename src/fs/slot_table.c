@@ -1,0 +1,318 @@
+#include "fs/slot_table.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/util.h"
+
+#define CHUNK_SHIFT 12
+#define CHUNK_SLOTS (1u << CHUNK_SHIFT)
+#define BUCKETS_MIN 64u
+#define GENERATION_MASK 0x3fffffffu
+
+/* In front of every item. link: the next free slot, or the next in the bucket when in use. */
+struct slot_head {
+	uint32_t generation : 31;
+	uint32_t in_use : 1;
+	uint32_t link;
+};
+
+void slot_table_init(struct slot_table *t, size_t item_size, uint32_t limit,
+		     uint64_t (*hash)(const void *item, const void *context),
+		     const void *context)
+{
+	*t = (struct slot_table){
+		.item_size = item_size,
+		.slot_size = sizeof(struct slot_head) + round_up(item_size, 8),
+		.limit = limit,
+		.hash = hash,
+		.context = context,
+	};
+}
+
+static size_t chunk_bytes(const struct slot_table *t)
+{
+	return t->slot_size * CHUNK_SLOTS;
+}
+
+void slot_table_done(struct slot_table *t)
+{
+	for (uint32_t i = 0; i < t->chunk_count; i++) {
+		if (t->chunks[i].memory) {
+			munmap(t->chunks[i].memory, chunk_bytes(t));
+		}
+	}
+	free(t->chunks);
+	free(t->open_chunks);
+	free(t->buckets);
+}
+
+static struct slot_head *head_at(const struct slot_table *t, uint32_t slot)
+{
+	const struct slot_chunk *c = &t->chunks[slot >> CHUNK_SHIFT];
+
+	return (void *)(c->memory + (slot & (CHUNK_SLOTS - 1)) * t->slot_size);
+}
+
+static void *item_at(const struct slot_table *t, uint32_t slot)
+{
+	return head_at(t, slot) + 1;
+}
+
+static struct slot_head *used_head(const struct slot_table *t, uint32_t slot)
+{
+	if (slot >> CHUNK_SHIFT >= t->chunk_count) {
+		return NULL;
+	}
+	const struct slot_chunk *c = &t->chunks[slot >> CHUNK_SHIFT];
+
+	if (!c->memory || (slot & (CHUNK_SLOTS - 1)) >= c->fresh) {
+		return NULL;
+	}
+	struct slot_head *h = head_at(t, slot);
+
+	return h->in_use ? h : NULL;
+}
+
+void *slot_table_get(const struct slot_table *t, uint32_t slot)
+{
+	struct slot_head *h = used_head(t, slot);
+
+	return h ? h + 1 : NULL;
+}
+
+uint32_t slot_table_generation(const struct slot_table *t, uint32_t slot)
+{
+	return head_at(t, slot)->generation;
+}
+
+static uint32_t *bucket_of(const struct slot_table *t, uint64_t hash)
+{
+	return &t->buckets[hash & (t->bucket_count - 1)];
+}
+
+uint32_t slot_table_first(const struct slot_table *t, uint64_t hash)
+{
+	return t->bucket_count == 0 ? SLOT_NONE : *bucket_of(t, hash);
+}
+
+uint32_t slot_table_next(const struct slot_table *t, uint32_t slot)
+{
+	return head_at(t, slot)->link;
+}
+
+uint32_t slot_table_scan(const struct slot_table *t, uint32_t from)
+{
+	uint64_t slot = from;
+	uint64_t end = (uint64_t)t->chunk_count << CHUNK_SHIFT;
+
+	while (slot < end) {
+		const struct slot_chunk *c = &t->chunks[slot >> CHUNK_SHIFT];
+
+		if (!c->memory) {
+			slot = ((slot >> CHUNK_SHIFT) + 1) << CHUNK_SHIFT;
+		} else if (used_head(t, (uint32_t)slot)) {
+			return (uint32_t)slot;
+		} else {
+			slot++;
+		}
+	}
+	return SLOT_NONE;
+}
+
+static void index_link(struct slot_table *t, uint32_t slot)
+{
+	uint32_t *bucket = bucket_of(t, t->hash(item_at(t, slot), t->context));
+
+	head_at(t, slot)->link = *bucket;
+	*bucket = slot;
+}
+
+/* A failed allocation leaves the index as it is: slower, not wrong. */
+static void index_resize(struct slot_table *t, uint32_t bucket_count)
+{
+	uint32_t *buckets = malloc(bucket_count * sizeof(*buckets));
+
+	if (!buckets) {
+		return;
+	}
+	memset(buckets, 0xff, bucket_count * sizeof(*buckets));
+	free(t->buckets);
+	t->buckets = buckets;
+	t->bucket_count = bucket_count;
+	for (uint32_t s = slot_table_scan(t, 0); s != SLOT_NONE;
+	     s = slot_table_scan(t, s + 1)) {
+		index_link(t, s);
+	}
+}
+
+static void index_unlink(struct slot_table *t, uint32_t slot)
+{
+	uint32_t *at = bucket_of(t, t->hash(item_at(t, slot), t->context));
+
+	while (*at != slot) {
+		at = &head_at(t, *at)->link;
+	}
+	*at = head_at(t, slot)->link;
+}
+
+static void chunk_list(struct slot_table *t, uint32_t chunk)
+{
+	if (!t->chunks[chunk].listed) {
+		t->chunks[chunk].listed = true;
+		t->open_chunks[t->open_count++] = chunk;
+	}
+}
+
+static bool chunk_map(struct slot_table *t, struct slot_chunk *c)
+{
+	void *memory = mmap(NULL, chunk_bytes(t), PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED) {
+		return false;
+	}
+	c->memory = memory;
+	c->fresh = 0;
+	c->first_free = SLOT_NONE;
+	return true;
+}
+
+/* Adds room for one more chunk, whose memory comes with its first slot. */
+static bool chunk_append(struct slot_table *t)
+{
+	if ((uint64_t)t->chunk_count << CHUNK_SHIFT >= t->limit) {
+		return false;
+	}
+	uint32_t n = t->chunk_count;
+
+	if ((n & (n - 1)) == 0) {
+		uint32_t room = n == 0 ? 1 : n * 2;
+
+		t->chunks = xrealloc(t->chunks, room * sizeof(*t->chunks));
+		t->open_chunks = xrealloc(t->open_chunks, room * sizeof(*t->open_chunks));
+	}
+	t->chunks[n] = (struct slot_chunk){.first_free = SLOT_NONE, .generation = 1};
+	t->chunk_count++;
+	chunk_list(t, n);
+	return true;
+}
+
+/* A chunk with a free slot, its memory mapped; SLOT_NONE when there can be none. */
+static uint32_t chunk_pick(struct slot_table *t)
+{
+	for (;;) {
+		if (t->open_count == 0 && !chunk_append(t)) {
+			return SLOT_NONE;
+		}
+		uint32_t chunk = t->open_chunks[t->open_count - 1];
+		struct slot_chunk *c = &t->chunks[chunk];
+
+		if (c->used < CHUNK_SLOTS) {
+			return c->memory || chunk_map(t, c) ? chunk : SLOT_NONE;
+		}
+		c->listed = false;
+		t->open_count--;
+	}
+}
+
+static uint32_t slot_take(struct slot_table *t)
+{
+	uint32_t chunk = chunk_pick(t);
+
+	if (chunk == SLOT_NONE) {
+		return SLOT_NONE;
+	}
+	struct slot_chunk *c = &t->chunks[chunk];
+	uint32_t slot = c->first_free;
+
+	if (slot != SLOT_NONE) {
+		c->first_free = head_at(t, slot)->link;
+	} else {
+		slot = (chunk << CHUNK_SHIFT) + c->fresh++;
+		head_at(t, slot)->generation = c->generation & 0x7fffffffu;
+	}
+	head_at(t, slot)->in_use = 1;
+	c->used++;
+	t->count++;
+	return slot;
+}
+
+uint32_t slot_table_add(struct slot_table *t, const void *item)
+{
+	if (t->count >= t->limit) {
+		return SLOT_NONE;
+	}
+	if (t->count >= t->bucket_count) {
+		index_resize(t, t->bucket_count == 0 ? BUCKETS_MIN : t->bucket_count * 2);
+		if (t->bucket_count == 0) {
+			return SLOT_NONE;
+		}
+	}
+	uint32_t slot = slot_take(t);
+
+	if (slot != SLOT_NONE) {
+		memcpy(item_at(t, slot), item, t->item_size);
+		index_link(t, slot);
+	}
+	return slot;
+}
+
+static uint32_t generation_after(uint32_t generation)
+{
+	generation++;
+	if ((generation & GENERATION_MASK) == 0) {
+		generation++;
+	}
+	return generation & 0x7fffffffu;
+}
+
+/* Nobody may meet an old generation again when the chunk comes back. */
+static void chunk_unmap(struct slot_table *t, uint32_t chunk)
+{
+	struct slot_chunk *c = &t->chunks[chunk];
+
+	for (uint32_t i = 0; i < c->fresh; i++) {
+		uint32_t generation = head_at(t, (chunk << CHUNK_SHIFT) + i)->generation;
+
+		c->generation = MAX(c->generation, generation);
+	}
+	munmap(c->memory, chunk_bytes(t));
+	c->memory = NULL;
+	c->first_free = SLOT_NONE;
+	c->fresh = 0;
+}
+
+void slot_table_remove(struct slot_table *t, uint32_t slot)
+{
+	uint32_t chunk = slot >> CHUNK_SHIFT;
+	struct slot_chunk *c = &t->chunks[chunk];
+	struct slot_head *h = head_at(t, slot);
+
+	index_unlink(t, slot);
+	h->generation = generation_after(h->generation) & 0x7fffffffu;
+	h->in_use = 0;
+	h->link = c->first_free;
+	c->first_free = slot;
+	c->used--;
+	t->count--;
+	chunk_list(t, chunk);
+	/* The first chunk stays: a mount at rest goes up and down around a few nodes. */
+	if (c->used == 0 && chunk != 0) {
+		chunk_unmap(t, chunk);
+	}
+	if (t->bucket_count > BUCKETS_MIN && t->count < t->bucket_count / 8) {
+		index_resize(t, t->bucket_count / 4);
+	}
+}
+
+size_t slot_table_memory(const struct slot_table *t)
+{
+	size_t total = t->bucket_count * sizeof(*t->buckets);
+
+	for (uint32_t i = 0; i < t->chunk_count; i++) {
+		total += sizeof(*t->chunks) + sizeof(*t->open_chunks) +
+			 t->chunks[i].fresh * t->slot_size;
+	}
+	return total;
+}

@@ -1,0 +1,69 @@
+#pragma once
+
+/*
+ * Numbered slots of one size in chunks, with a hash index over those in use.
+ *
+ * A slot's number stays its own while it is in use; its generation changes every time that it
+ * is freed, so that number and generation together name one use of it. Chunks without used
+ * slots are given back to the system, and remember the generations they have seen. Growing
+ * never moves an item. Not locked: the owner's lock guards it.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SLOT_NONE UINT32_MAX
+
+struct slot_chunk {
+	uint8_t *memory; /* NULL when no slot is in use */
+	uint32_t used;
+	uint32_t fresh; /* slots from here on were never used since memory was mapped */
+	uint32_t first_free;
+	uint32_t generation; /* that fresh slots start with */
+	bool listed;         /* on the stack of chunks with free slots */
+};
+
+struct slot_table {
+	size_t item_size;
+	size_t slot_size;
+	uint32_t limit;
+	uint32_t count;
+	uint64_t (*hash)(const void *item, const void *context);
+	const void *context;
+	struct slot_chunk *chunks;
+	uint32_t chunk_count;
+	uint32_t *open_chunks; /* stack of chunks that have (or had) free slots */
+	uint32_t open_count;
+	uint32_t *buckets;
+	uint32_t bucket_count; /* 0 or a power of two */
+};
+
+/* hash is called with items whose fields are set, whenever the index grows or shrinks. */
+void slot_table_init(struct slot_table *t, size_t item_size, uint32_t limit,
+		     uint64_t (*hash)(const void *item, const void *context),
+		     const void *context);
+void slot_table_done(struct slot_table *t);
+
+/*
+ * Takes a slot, copies the item into it and puts it into the index. SLOT_NONE when the limit is
+ * reached or memory is short.
+ */
+uint32_t slot_table_add(struct slot_table *t, const void *item);
+/* Takes it out of the index and frees the slot. The item is hashed: its key must be intact. */
+void slot_table_remove(struct slot_table *t, uint32_t slot);
+
+/* NULL unless the slot is in use: any number may be asked for. */
+void *slot_table_get(const struct slot_table *t, uint32_t slot);
+/* Of a slot in use; never 0 in its low 30 bits. */
+uint32_t slot_table_generation(const struct slot_table *t, uint32_t slot);
+
+/* Slots that may have this hash: the first, and the one after a slot; SLOT_NONE at the end. */
+uint32_t slot_table_first(const struct slot_table *t, uint64_t hash);
+uint32_t slot_table_next(const struct slot_table *t, uint32_t slot);
+
+/* The first slot in use from this number on, or SLOT_NONE. */
+uint32_t slot_table_scan(const struct slot_table *t, uint32_t from);
+
+/* Bytes of memory held. */
+size_t slot_table_memory(const struct slot_table *t);
