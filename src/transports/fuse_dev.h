@@ -1,0 +1,40 @@
+#pragma once
+
+/*
+ * Carries requests from an open /dev/fuse to a file system, and the replies back.
+ *
+ * One reader answers at once whatever needs no waiting: waking another thread costs more than
+ * most answers. What would wait for a disk or a peer goes to a pool, and so does a large read
+ * while other requests are waiting.
+ */
+
+#include "base/error.h"
+#include "fs/fs.h"
+
+#define FUSE_DEV_THREADS_MAX 16u
+
+struct fuse_dev;
+
+/* Threads, the reader among them, for `threads` of 0: enough to keep a slow store busy. */
+unsigned fuse_dev_default_threads(void);
+
+/* Takes over fd. fs is borrowed. threads: 1 answers everything in the reader; 0: default. */
+int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
+		 struct error *err);
+/* Closes the descriptor, which ends the connection if it still lives. Not while run. */
+void fuse_dev_free(struct fuse_dev *d);
+
+/* Answers until a session has begun. The kernel sends INIT as soon as there is a mount. */
+int fuse_dev_handshake(struct fuse_dev *d, struct error *err);
+
+/*
+ * Answers until the file system is unmounted or fuse_dev_stop() was called, and until what the
+ * pool has is answered too. Makes this thread the reader.
+ */
+int fuse_dev_run(struct fuse_dev *d, struct error *err);
+
+/*
+ * Makes run return although the connection lives on, and returns when it no longer reads. Any
+ * thread but the reader, once run was called or will be called soon. Uses SIGURG.
+ */
+void fuse_dev_stop(struct fuse_dev *d);

@@ -1,0 +1,303 @@
+#include "transports/fuse_mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "transports/fuse_dev.h"
+#include "transports/fusermount.h"
+
+#define SOURCE_DEFAULT "cairn"
+/* /proc/mounts has lines of at most a page, with the other options on them. */
+#define SOURCE_MAX 1000
+
+struct fuse_mount {
+	char *mountpoint; /* absolute: the program may change its directory */
+	struct fuse_dev *dev;
+	int stop_fd; /* an eventfd: readable when stopped, or when serving is over */
+	bool mounted;
+	atomic_bool served; /* the reader has ended */
+};
+
+/* ---- Unmounting ---- */
+
+static int unmount_error(const char *mountpoint, int errnum, struct error *err)
+{
+	if (errnum == EBUSY) {
+		return error_set(err, ERROR_UNAVAILABLE, "cannot unmount %s: it is in use",
+				 mountpoint);
+	}
+	if (errnum == EINVAL) {
+		return error_set(err, ERROR_NOT_FOUND, "cannot unmount %s: nothing is mounted",
+				 mountpoint);
+	}
+	return error_set_errno(err, errnum, "cannot unmount %s", mountpoint);
+}
+
+int fuse_unmount(const char *mountpoint, bool lazy, struct error *err)
+{
+	int flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0);
+
+	if (geteuid() == 0) {
+		if (umount2(mountpoint, flags) == 0) {
+			return 0;
+		}
+		/* Root of a container may be as powerless as any user. */
+		if (errno != EPERM) {
+			return unmount_error(mountpoint, errno, err);
+		}
+	}
+	return fusermount_unmount(mountpoint, lazy, err);
+}
+
+/* ---- Mounting ---- */
+
+/* The absolute path of a directory that can be mounted on, for the caller to free. */
+static int resolve_mountpoint(const char *mountpoint, char **out, struct error *err)
+{
+	char *path cleanup(cleanup_free) = realpath(mountpoint, NULL);
+	struct stat st;
+
+	if (!path && errno == ENOENT) {
+		return error_set(err, ERROR_NOT_FOUND, "the mount point %s does not exist",
+				 mountpoint);
+	}
+	if ((!path && errno == ENOTCONN) ||
+	    (path && stat(path, &st) != 0 && errno == ENOTCONN)) {
+		return error_set(err, ERROR_UNAVAILABLE,
+				 "at %s is a mount whose server died: unmount it first",
+				 mountpoint);
+	}
+	if (!path || stat(path, &st) != 0) {
+		return error_set_errno(err, errno, "cannot use the mount point %s", mountpoint);
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		return error_set(err, ERROR_INVALID, "the mount point %s is not a directory",
+				 mountpoint);
+	}
+	*out = path;
+	path = NULL;
+	return 0;
+}
+
+static int open_device(struct error *err)
+{
+	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0) {
+		return fd;
+	}
+	if (errno == ENOENT || errno == ENODEV || errno == ENXIO) {
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "there is no /dev/fuse: is the kernel module fuse loaded?");
+	}
+	return error_set_errno(err, errno, "cannot open /dev/fuse");
+}
+
+/*
+ * 0, a negative error, or 1 when mount(2) is not permitted. noatime: a read must not make the
+ * kernel doubt its attributes.
+ */
+static int mount_directly(const char *mountpoint, const struct fuse_mount_options *o, int *out,
+			  struct error *err)
+{
+	const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOATIME;
+	char options[200];
+	int fd = open_device(err);
+
+	if (fd < 0) {
+		return fd;
+	}
+	snprintf(options, sizeof(options),
+		 "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions,max_read=%zu%"
+		 "s",
+		 fd, geteuid(), getegid(), FS_DATA_MAX, o->allow_other ? ",allow_other" : "");
+	if (mount(o->source, mountpoint, "fuse.cairn", flags, options) == 0) {
+		*out = fd;
+		return 0;
+	}
+	int errnum = errno;
+
+	close(fd);
+	if (errnum == EPERM) {
+		return 1;
+	}
+	return error_set_errno(err, errnum, "cannot mount on %s", mountpoint);
+}
+
+/* Options for the helper; commas and backslashes of the source are its separators. */
+static char *helper_options(const struct fuse_mount_options *o)
+{
+	struct buffer escaped = {.ptr = NULL};
+
+	for (const char *p = o->source; *p; p++) {
+		if (*p == ',' || *p == '\\') {
+			buffer_append_byte(&escaped, '\\');
+		}
+		buffer_append_byte(&escaped, (uint8_t)*p);
+	}
+	buffer_append_byte(&escaped, 0);
+	char *options = xasprintf("ro,nosuid,nodev,noatime,default_permissions,max_read=%zu,"
+				  "subtype=cairn%s,fsname=%s",
+				  FS_DATA_MAX, o->allow_other ? ",allow_other" : "",
+				  (const char *)escaped.ptr);
+
+	buffer_done(&escaped);
+	return options;
+}
+
+static int mount_anyhow(const char *mountpoint, const struct fuse_mount_options *o, int *fd,
+			struct error *err)
+{
+	if (geteuid() == 0) {
+		int rc = mount_directly(mountpoint, o, fd, err);
+
+		if (rc <= 0) {
+			return rc;
+		}
+	}
+	char *options cleanup(cleanup_free) = helper_options(o);
+
+	return fusermount_mount(mountpoint, options, fd, err);
+}
+
+int fuse_mount_new(struct fs *fs, const struct fuse_mount_options *o, struct fuse_mount **out,
+		   struct error *err)
+{
+	struct fuse_mount_options options = *o;
+	struct fuse_mount *m = xcalloc(1, sizeof(*m));
+	int fd = -1;
+
+	if (!options.source || !options.source[0]) {
+		options.source = SOURCE_DEFAULT;
+	}
+	m->stop_fd = eventfd(0, EFD_CLOEXEC);
+	int rc = m->stop_fd < 0 ? error_set_errno(err, errno, "cannot make an eventfd") : 0;
+
+	if (rc == 0 && strlen(options.source) > SOURCE_MAX) {
+		rc = error_set(err, ERROR_LIMIT, "the source of a mount is too long");
+	}
+	if (rc == 0) {
+		rc = resolve_mountpoint(o->mountpoint, &m->mountpoint, err);
+	}
+	if (rc == 0) {
+		rc = mount_anyhow(m->mountpoint, &options, &fd, err);
+	}
+	if (rc == 0) {
+		m->mounted = true;
+		rc = fuse_dev_new(fd, fs, o->threads, &m->dev, err);
+	}
+	if (rc == 0) {
+		rc = fuse_dev_handshake(m->dev, err);
+	}
+	if (rc != 0) {
+		fuse_mount_free(m);
+		return rc;
+	}
+	*out = m;
+	return 0;
+}
+
+void fuse_mount_free(struct fuse_mount *m)
+{
+	if (!m) {
+		return;
+	}
+	/* First of all: unmounting may ask the file system, and nobody would answer. */
+	fuse_dev_free(m->dev);
+	if (m->mounted) {
+		struct error err;
+
+		if (fuse_unmount(m->mountpoint, true, &err) != 0) {
+			log_warning("%s", err.text);
+		}
+	}
+	if (m->stop_fd >= 0) {
+		close(m->stop_fd);
+	}
+	free(m->mountpoint);
+	free(m);
+}
+
+/* ---- Serving ---- */
+
+void fuse_mount_stop(struct fuse_mount *m)
+{
+	const uint64_t one = 1;
+	int saved = errno;
+	ssize_t n = write(m->stop_fd, &one, sizeof(one));
+
+	(void)n; /* full: stopped often enough */
+	errno = saved;
+}
+
+/* Unmounts while the reader still answers what unmounting may ask. */
+static void unmount_to_stop(struct fuse_mount *m)
+{
+	struct error err = {.code = ERROR_NONE};
+	int rc = fuse_unmount(m->mountpoint, false, &err);
+
+	if (rc == -ERROR_UNAVAILABLE) {
+		log_warning("%s is in use; it is detached", m->mountpoint);
+		rc = fuse_unmount(m->mountpoint, true, &err);
+	}
+	if (rc != 0) {
+		log_warning("%s", err.text);
+	}
+}
+
+static void *stopper_main(void *context)
+{
+	struct fuse_mount *m = context;
+	uint64_t count;
+
+	while (read(m->stop_fd, &count, sizeof(count)) < 0 && errno == EINTR) {
+		continue;
+	}
+	if (!atomic_load(&m->served)) {
+		unmount_to_stop(m);
+		/* Other mount namespaces, or open files, may keep the connection alive. */
+		fuse_dev_stop(m->dev);
+	}
+	return NULL;
+}
+
+/* Signals are for the program's own threads. */
+static int stopper_start(struct fuse_mount *m, pthread_t *thread)
+{
+	sigset_t all;
+	sigset_t old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int rc = pthread_create(thread, NULL, stopper_main, m);
+
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return rc;
+}
+
+int fuse_mount_serve(struct fuse_mount *m, struct error *err)
+{
+	pthread_t stopper;
+	int rc = stopper_start(m, &stopper);
+
+	if (rc != 0) {
+		return error_set_errno(err, rc, "cannot start a thread");
+	}
+	rc = fuse_dev_run(m->dev, err);
+	atomic_store(&m->served, true);
+	fuse_mount_stop(m);
+	pthread_join(stopper, NULL);
+	/* Unmounted by us or by someone else. After an error the mount is still there. */
+	m->mounted = rc != 0;
+	return rc;
+}

@@ -1,0 +1,36 @@
+#pragma once
+
+/*
+ * A FUSE mount on this machine: mounting, serving, unmounting. With privilege by mount(2), else
+ * with the help of fusermount3.
+ */
+
+#include "fs/fs.h"
+
+struct fuse_mount_options {
+	const char *mountpoint;
+	const char *source; /* shown in /proc/mounts, e.g. the store address */
+	unsigned threads;   /* 0: default */
+	bool allow_other;
+};
+
+struct fuse_mount;
+
+/* Mounted, and INIT answered, when it returns 0. fs is borrowed and outlives the mount. */
+int fuse_mount_new(struct fs *fs, const struct fuse_mount_options *o, struct fuse_mount **out,
+		   struct error *err);
+/* Blocks until unmounted, by whomever, or stopped. Once. */
+int fuse_mount_serve(struct fuse_mount *m, struct error *err);
+/*
+ * Async-signal-safe, any thread: makes serve unmount (when processes still use the mount:
+ * detach it, and end the connection) and return 0. Also before serve.
+ */
+void fuse_mount_stop(struct fuse_mount *m);
+/* Unmounts if still mounted. NULL is allowed. */
+void fuse_mount_free(struct fuse_mount *m);
+
+/*
+ * Unmounts whatever FUSE mount is there. lazy: detaches it at once, although it is in use.
+ * ERROR_UNAVAILABLE when it is in use and lazy was not given.
+ */
+int fuse_unmount(const char *mountpoint, bool lazy, struct error *err);
