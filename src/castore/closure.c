@@ -79,10 +79,27 @@ static int add_leaf_first(struct closure_validator *v, const struct directory *d
 		v->open -= *referred == 0;
 		*referred = 1;
 	}
+	int rc = check_limit(&v->seen, err);
+
+	if (rc) {
+		return rc;
+	}
 	v->open += digest_map_put(&v->seen, directory_digest(d), 0);
 	v->root = *directory_digest(d);
 	v->has_root = true;
 	return 0;
+}
+
+/* Notes one child of a directory that comes root first; it is still to come unless known. */
+static int expect_child(struct closure_validator *v, const struct digest *child,
+			struct error *err)
+{
+	int rc = check_limit(&v->seen, err);
+
+	if (rc == 0) {
+		v->open += digest_map_put(&v->seen, child, 0);
+	}
+	return rc;
 }
 
 static int add_root_first(struct closure_validator *v, const struct directory *d,
@@ -91,6 +108,7 @@ static int add_root_first(struct closure_validator *v, const struct directory *d
 	const struct digest *digest = directory_digest(d);
 	struct digest child;
 	size_t i = 0;
+	int rc = 0;
 
 	if (!v->has_root) {
 		v->has_root = true;
@@ -115,20 +133,15 @@ static int add_root_first(struct closure_validator *v, const struct directory *d
 	}
 	*given = 1;
 	v->open--;
-	while (next_child(d, &i, &child)) {
-		v->open += digest_map_put(&v->seen, &child, 0);
+	while (rc == 0 && next_child(d, &i, &child)) {
+		rc = expect_child(v, &child, err);
 	}
-	return 0;
+	return rc;
 }
 
 int closure_validator_add(struct closure_validator *v, const struct directory *d,
 			  struct error *err)
 {
-	int rc = check_limit(&v->seen, err);
-
-	if (rc) {
-		return rc;
-	}
 	return v->order == CLOSURE_LEAVES_TO_ROOT ? add_leaf_first(v, d, err)
 						  : add_root_first(v, d, err);
 }
@@ -229,17 +242,19 @@ void closure_walk_free(struct closure_walk *w)
 static int fetch(struct closure_walk *w, const struct digest *digest, struct directory **out,
 		 struct error *err)
 {
+	int rc = w->get(w->context, digest, out, err);
+
+	return rc ? rc
+		  : error_set(err, ERROR_UNAVAILABLE, "directory %s is not in the store",
+			      digest_text(digest));
+}
+
+/* Asker: 1 when this child was not seen before. */
+static int is_new(struct closure_walk *w, const struct digest *child, struct error *err)
+{
 	int rc = check_limit(&w->seen, err);
 
-	if (rc == 0) {
-		rc = w->get(w->context, digest, out, err);
-		if (rc == 0) {
-			return error_set(err, ERROR_UNAVAILABLE,
-					 "directory %s is not in the store",
-					 digest_text(digest));
-		}
-	}
-	return rc;
+	return rc ? rc : digest_map_put(&w->seen, child, 0);
 }
 
 static int next_root_first(struct closure_walk *w, struct directory **out, struct error *err)
@@ -251,16 +266,20 @@ static int next_root_first(struct closure_walk *w, struct directory **out, struc
 		return 0;
 	}
 	struct digest digest = w->queue[w->head++];
-	int rc = fetch(w, &digest, out, err);
+	struct directory *d cleanup(cleanup_directory) = NULL;
+	int rc = fetch(w, &digest, &d, err);
 
-	if (rc < 0) {
-		return rc;
-	}
-	while (next_child(*out, &i, &child)) {
-		if (digest_map_put(&w->seen, &child, 0)) {
+	while (rc >= 0 && next_child(d, &i, &child)) {
+		rc = is_new(w, &child, err);
+		if (rc > 0) {
 			push_digest(w, &child);
 		}
 	}
+	if (rc < 0) {
+		return rc;
+	}
+	*out = d;
+	d = NULL;
 	return 1;
 }
 
@@ -297,7 +316,8 @@ static int next_leaf_first(struct closure_walk *w, struct directory **out, struc
 			w->depth--;
 			return 1;
 		}
-		if (digest_map_put(&w->seen, &child, 0)) {
+		rc = is_new(w, &child, err);
+		if (rc > 0) {
 			rc = descend(w, &child, err);
 		}
 	}

@@ -100,6 +100,28 @@ static int add_size(struct directory *d, const struct node *node, size_t at, str
 	return 0;
 }
 
+/* What is wrong with an entry that comes behind another; NULL when nothing is. */
+static const char *entry_fault(struct bytes message, enum node_kind last_kind,
+			       struct bytes last_name, struct directory_entry *e)
+{
+	enum node_kind kind = e->node.kind;
+
+	if (kind < last_kind) {
+		return "lists that are not in order";
+	}
+	const char *fault = wire_entry(message, kind, &e->name, &e->node);
+
+	if (fault) {
+		return fault;
+	}
+	if (!node_name_valid(e->name)) {
+		return "a name that is not valid";
+	}
+	return kind == last_kind && last_name.len && bytes_compare(last_name, e->name) >= 0
+		       ? "names that are not in ascending order"
+		       : NULL;
+}
+
 /* Checks every entry and notes where it is, in the order of the encoding. */
 static int read_entries(struct directory *d, struct list lists[KINDS], struct error *err)
 {
@@ -109,25 +131,14 @@ static int read_entries(struct directory *d, struct list lists[KINDS], struct er
 
 	for (size_t i = 0; i < d->count; i++) {
 		size_t at = (size_t)(w.ptr - d->encoding);
-		enum node_kind kind = kind_of_tag(*w.ptr++);
-		struct directory_entry e;
+		struct directory_entry e = {.node.kind = kind_of_tag(*w.ptr++)};
 		struct bytes message;
 
-		wire_bytes(&w, &message, true);
-		if (kind < last_kind) {
-			return invalid(err, at, "lists that are not in order");
-		}
-		const char *fault = wire_entry(message, kind, &e.name, &e.node);
+		wire_bytes(&w, &message, true); /* count_entries() has seen it */
+		const char *fault = entry_fault(message, last_kind, last_name, &e);
 
 		if (fault) {
 			return invalid(err, at, fault);
-		}
-		if (!node_name_valid(e.name)) {
-			return invalid(err, at, "a name that is not valid");
-		}
-		if (kind == last_kind && last_name.len &&
-		    bytes_compare(last_name, e.name) >= 0) {
-			return invalid(err, at, "names that are not in ascending order");
 		}
 		int rc = add_size(d, &e.node, at, err);
 
@@ -135,8 +146,8 @@ static int read_entries(struct directory *d, struct list lists[KINDS], struct er
 			return rc;
 		}
 		d->offsets[i] = (uint32_t)at;
-		lists[kind - 1].end++;
-		last_kind = kind;
+		lists[e.node.kind - 1].end++;
+		last_kind = e.node.kind;
 		last_name = e.name;
 	}
 	return 0;

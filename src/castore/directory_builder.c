@@ -54,6 +54,35 @@ static int check_entry(const struct directory_builder *b, struct bytes name,
 	return node_name_check(name, err);
 }
 
+/*
+ * Room for one more entry and its text. A peer's message decides how much there is, so running
+ * out of memory is an error.
+ */
+static int reserve_entry(struct directory_builder *b, size_t text, struct error *err)
+{
+	if (b->count == b->capacity) {
+		size_t capacity = b->capacity ? b->capacity * 2 : 16;
+		struct built *entries = realloc(b->entries, capacity * sizeof(*entries));
+
+		if (!entries) {
+			return error_set(err, ERROR_LIMIT, "no memory for a large directory");
+		}
+		b->entries = entries;
+		b->capacity = capacity;
+	}
+	if (b->text.capacity - b->text.len < text) {
+		size_t capacity = MAX(b->text.capacity * 2, b->text.len + text);
+		uint8_t *ptr = realloc(b->text.ptr, capacity);
+
+		if (!ptr) {
+			return error_set(err, ERROR_LIMIT, "no memory for a large directory");
+		}
+		b->text.ptr = ptr;
+		b->text.capacity = capacity;
+	}
+	return 0;
+}
+
 int directory_builder_add(struct directory_builder *b, struct bytes name,
 			  const struct node *node, struct error *err)
 {
@@ -62,9 +91,9 @@ int directory_builder_add(struct directory_builder *b, struct bytes name,
 	if (rc) {
 		return rc;
 	}
-	if (b->count == b->capacity) {
-		b->capacity = b->capacity ? b->capacity * 2 : 16;
-		b->entries = xrealloc(b->entries, b->capacity * sizeof(*b->entries));
+	rc = reserve_entry(b, name.len + NODE_TARGET_MAX, err);
+	if (rc) {
+		return rc;
 	}
 	struct built *e = &b->entries[b->count++];
 
@@ -154,6 +183,35 @@ int directory_builder_finish(struct directory_builder *b, struct directory **out
 	return directory_decode_owned(encoding, (size_t)size, out, err);
 }
 
+/* Takes the next field of a Directory message and adds it. */
+static int normalize_entry(struct wire *w, struct directory_builder *b,
+			   struct bytes last[NODE_SYMLINK + 1], struct error *err)
+{
+	struct bytes entry, name;
+	struct node node;
+	uint64_t tag;
+
+	if (!wire_varint(w, &tag, false) || (tag & 7) != WIRE_BYTES ||
+	    tag >> 3 < NODE_DIRECTORY || tag >> 3 > NODE_SYMLINK ||
+	    !wire_bytes(w, &entry, false)) {
+		return error_set(err, ERROR_INVALID,
+				 "not a valid Directory: an unknown or cut off field");
+	}
+	enum node_kind kind = (enum node_kind)(tag >> 3);
+	const char *fault = wire_entry_lenient(entry, kind, &name, &node);
+
+	if (fault) {
+		return error_set(err, ERROR_INVALID, "not a valid Directory: %s", fault);
+	}
+	if (last[kind].len && bytes_compare(last[kind], name) >= 0) {
+		return error_set(
+			err, ERROR_INVALID,
+			"not a valid Directory: names that are not in ascending order");
+	}
+	last[kind] = name;
+	return directory_builder_add(b, name, &node, err);
+}
+
 int directory_normalize(struct bytes message, struct directory **out, struct error *err)
 {
 	struct directory_builder *b cleanup(cleanup_directory_builder) =
@@ -166,34 +224,11 @@ int directory_normalize(struct bytes message, struct directory **out, struct err
 				 DIRECTORY_ENCODING_MAX);
 	}
 	while (!wire_at_end(&w)) {
-		struct bytes entry, name;
-		struct node node;
-		uint64_t tag;
-
-		if (!wire_varint(&w, &tag, false) || (tag & 7) != WIRE_BYTES ||
-		    tag >> 3 < NODE_DIRECTORY || tag >> 3 > NODE_SYMLINK ||
-		    !wire_bytes(&w, &entry, false)) {
-			return error_set(err, ERROR_INVALID,
-					 "not a valid Directory: an unknown or cut off field");
-		}
-		enum node_kind kind = (enum node_kind)(tag >> 3);
-		const char *fault = wire_entry_lenient(entry, kind, &name, &node);
-
-		if (fault) {
-			return error_set(err, ERROR_INVALID, "not a valid Directory: %s",
-					 fault);
-		}
-		int rc = directory_builder_add(b, name, &node, err);
+		int rc = normalize_entry(&w, b, last, err);
 
 		if (rc) {
 			return rc;
 		}
-		if (last[kind].len && bytes_compare(last[kind], name) >= 0) {
-			return error_set(
-				err, ERROR_INVALID,
-				"not a valid Directory: names that are not in ascending order");
-		}
-		last[kind] = name;
 	}
 	return directory_builder_finish(b, out, err);
 }

@@ -16,6 +16,8 @@
 #define GROUPS_PER_SPAN (OUTBOARD_SPAN / OUTBOARD_GROUP)
 #define LEVELS_TO_GROUP 4
 #define BATCH ((size_t)16)
+#define SPANS_PER_BLOCK ((size_t)256)
+#define MAX_LEVELS 64
 
 _Static_assert(1 << LEVELS_TO_GROUP == CHUNKS_PER_GROUP, "a group is a subtree");
 
@@ -114,10 +116,10 @@ static size_t group_values(uint8_t *values, struct bytes data, uint64_t chunk)
 }
 
 struct outboard_builder {
-	uint64_t size; /* spans already hashed, in bytes */
-	size_t pending;
+	uint64_t size; /* what is hashed already: whole groups */
 	struct buffer spans, groups;
-	uint8_t *span; /* what does not fill a span yet */
+	size_t pending;
+	uint8_t group[OUTBOARD_GROUP]; /* what does not fill a group yet, or waits for more */
 	uint8_t values[CHUNKS_PER_SPAN * DIGEST_SIZE];
 };
 
@@ -128,7 +130,6 @@ struct outboard_builder *outboard_builder_new(void)
 	b->size = 0;
 	b->pending = 0;
 	b->spans = b->groups = (struct buffer){0};
-	b->span = xmalloc(OUTBOARD_SPAN);
 	return b;
 }
 
@@ -137,7 +138,6 @@ void outboard_builder_free(struct outboard_builder *b)
 	if (b) {
 		buffer_done(&b->spans);
 		buffer_done(&b->groups);
-		free(b->span);
 		free(b);
 	}
 }
@@ -149,60 +149,108 @@ void outboard_builder_reset(struct outboard_builder *b)
 	b->spans.len = b->groups.len = 0;
 }
 
-static void hash_span(struct outboard_builder *b, struct bytes data)
+/* The value of the newest span, from those of its groups. */
+static void close_span(struct outboard_builder *b, bool is_root)
 {
-	size_t groups = group_values(b->values, data, b->size / CHUNK);
+	size_t first = b->spans.len / VALUE * GROUPS_PER_SPAN * VALUE;
+	size_t len = b->groups.len - first;
 
-	buffer_append(&b->groups, b->values, groups * VALUE);
-	merge_all(b->values, groups, false);
+	memcpy(b->values, b->groups.ptr + first, len);
+	merge_all(b->values, len / VALUE, is_root);
 	buffer_append(&b->spans, b->values, VALUE);
+}
+
+/* Groups of one span; only the last of the blob may be short. */
+static void hash_groups(struct outboard_builder *b, struct bytes data)
+{
+	size_t count = group_values(b->values, data, b->size / CHUNK);
+
+	buffer_append(&b->groups, b->values, count * VALUE);
 	b->size += data.len;
 }
 
+/* Hashes whole groups from the front of data, up to the end of a span. Returns their bytes. */
+static size_t take_groups(struct outboard_builder *b, struct bytes data)
+{
+	size_t room = OUTBOARD_SPAN - b->size % OUTBOARD_SPAN;
+	size_t n = MIN(room, data.len / OUTBOARD_GROUP * OUTBOARD_GROUP);
+
+	if (b->size > 0 && room == OUTBOARD_SPAN) {
+		close_span(b, false);
+	}
+	hash_groups(b, bytes_of(data.ptr, n));
+	return n;
+}
+
+/*
+ * A first group waits for a byte behind it, since alone it is hashed whole; and so does a full
+ * span, since alone it is the root.
+ */
 void outboard_builder_update(struct outboard_builder *b, struct bytes data)
 {
 	while (data.len) {
-		size_t n = (size_t)OUTBOARD_SPAN - b->pending;
+		size_t n = MIN(OUTBOARD_GROUP - b->pending, data.len);
 
-		if (b->pending == 0 && data.len >= OUTBOARD_SPAN) {
-			hash_span(b, bytes_of(data.ptr, OUTBOARD_SPAN));
+		if (b->pending == OUTBOARD_GROUP) {
+			take_groups(b, bytes_of(b->group, OUTBOARD_GROUP));
+			b->pending = 0;
+			continue;
+		}
+		if (b->pending == 0 &&
+		    data.len >= OUTBOARD_GROUP + (b->size == 0 ? (size_t)1 : 0)) {
+			n = take_groups(b, data);
 		} else {
-			n = MIN(n, data.len);
-			memcpy(b->span + b->pending, data.ptr, n);
+			memcpy(b->group + b->pending, data.ptr, n);
 			b->pending += n;
-			if (b->pending == OUTBOARD_SPAN) {
-				b->pending = 0;
-				hash_span(b, bytes_of(b->span, OUTBOARD_SPAN));
-			}
 		}
 		data = bytes_of(data.ptr + n, data.len - n);
 	}
 }
 
-/* From the span values, which are used up. */
-static void root_of_spans(uint8_t *spans, size_t count, struct digest *out)
+/*
+ * The root of any number of span values, in bounded memory: blocks that are complete subtrees
+ * give one value each, and a stack holds those that wait for a right neighbour, one for each
+ * bit of the number of blocks so far. Merging waits until another block has come, because
+ * the root's own merge is marked.
+ */
+static void root_of_spans(const uint8_t *spans, size_t count, struct digest *out)
 {
-	merge_all(spans, count, true);
-	memcpy(out->bytes, spans, VALUE);
+	uint8_t block[SPANS_PER_BLOCK * DIGEST_SIZE];
+	uint8_t stack[MAX_LEVELS * DIGEST_SIZE];
+	size_t depth = 0;
+
+	for (size_t i = 0; i < count; i += SPANS_PER_BLOCK) {
+		size_t n = MIN(SPANS_PER_BLOCK, count - i);
+		size_t complete = (size_t)__builtin_popcountll(i / SPANS_PER_BLOCK);
+
+		for (; depth > complete; depth--) {
+			merge_level(stack + (depth - 2) * VALUE, 2, 0);
+		}
+		memcpy(block, spans + i * VALUE, n * VALUE);
+		merge_all(block, n, n == count);
+		memcpy(stack + depth++ * VALUE, block, VALUE);
+	}
+	for (; depth > 1; depth--) {
+		merge_level(stack + (depth - 2) * VALUE, 2, depth == 2 ? ROOT : 0);
+	}
+	memcpy(out->bytes, stack, VALUE);
 }
 
 void outboard_builder_finish(struct outboard_builder *b, struct digest *out_digest,
 			     struct buffer *out)
 {
-	if (b->size == 0 && b->pending <= OUTBOARD_GROUP) {
-		digest_of(out_digest, bytes_of(b->span, b->pending));
+	if (b->size == 0) {
+		digest_of(out_digest, bytes_of(b->group, b->pending));
 		return;
 	}
 	if (b->pending) {
-		hash_span(b, bytes_of(b->span, b->pending));
+		if (b->size % OUTBOARD_SPAN == 0) {
+			close_span(b, false);
+		}
+		hash_groups(b, bytes_of(b->group, b->pending));
 		b->pending = 0;
 	}
-	if (b->spans.len == VALUE) {
-		/* The only span is the root: its value is the digest. */
-		memcpy(b->values, b->groups.ptr, b->groups.len);
-		merge_all(b->values, b->groups.len / VALUE, true);
-		memcpy(b->spans.ptr, b->values, VALUE);
-	}
+	close_span(b, b->spans.len == 0);
 	if (out) {
 		buffer_append(out, b->spans.ptr, b->spans.len);
 		buffer_append(out, b->groups.ptr, b->groups.len);
@@ -213,18 +261,12 @@ void outboard_builder_finish(struct outboard_builder *b, struct digest *out_dige
 bool outboard_verify_spans(const struct digest *digest, uint64_t size, const uint8_t *spans)
 {
 	size_t count = (size_t)outboard_span_count(size);
-	uint8_t *copy = count > 1 ? malloc(count * VALUE) : NULL;
 	struct digest root;
 
-	if (count == 1) {
-		return memcmp(spans, digest->bytes, VALUE) == 0;
-	}
-	if (!copy) {
+	if (count == 0 || size <= OUTBOARD_GROUP) {
 		return false;
 	}
-	memcpy(copy, spans, count * VALUE);
-	root_of_spans(copy, count, &root);
-	free(copy);
+	root_of_spans(spans, count, &root);
 	return digest_equal(&root, digest);
 }
 
@@ -234,7 +276,7 @@ bool outboard_verify_span(uint64_t size, uint64_t span, const uint8_t *span_valu
 	uint8_t values[GROUPS_PER_SPAN * DIGEST_SIZE];
 	uint64_t first = span * GROUPS_PER_SPAN, total = outboard_group_count(size);
 
-	if (first >= total) {
+	if (size <= OUTBOARD_GROUP || span >= outboard_span_count(size)) {
 		return false;
 	}
 	size_t count = (size_t)MIN(GROUPS_PER_SPAN, total - first);

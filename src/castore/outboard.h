@@ -44,7 +44,7 @@ struct outboard_builder;
 struct outboard_builder *outboard_builder_new(void);
 void outboard_builder_free(struct outboard_builder *b);
 void outboard_builder_reset(struct outboard_builder *b);
-/* Any pieces; whole multiples of OUTBOARD_SPAN are hashed without copying. */
+/* Any pieces; whole groups are hashed without copying where a piece begins at one. */
 void outboard_builder_update(struct outboard_builder *b, struct bytes data);
 /*
  * The digest, and the encoding appended to out (nothing for at most one group; out may be

@@ -1,6 +1,6 @@
 #include "castore/wire.h"
 
-bool wire_varint(struct wire *w, uint64_t *out, bool minimal)
+bool wire_long_varint(struct wire *w, uint64_t *out, bool minimal)
 {
 	const uint8_t *p = w->ptr;
 	uint64_t v = 0;

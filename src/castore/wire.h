@@ -20,7 +20,8 @@ struct wire {
 
 static inline struct wire wire_of(struct bytes b)
 {
-	return (struct wire){.ptr = b.ptr, .end = b.ptr + b.len};
+	/* No arithmetic on NULL, which is what nothing may be. */
+	return (struct wire){.ptr = b.ptr, .end = b.len ? b.ptr + b.len : b.ptr};
 }
 
 static inline bool wire_at_end(const struct wire *w)
@@ -38,8 +39,18 @@ static inline bool wire_tag(struct wire *w, uint8_t tag)
 	return true;
 }
 
+/* wire_varint() for what is longer than a byte, or nothing. */
+bool wire_long_varint(struct wire *w, uint64_t *out, bool minimal);
+
 /* False when cut off or more than 64 bits; with minimal, also when it could be shorter. */
-bool wire_varint(struct wire *w, uint64_t *out, bool minimal);
+static inline bool wire_varint(struct wire *w, uint64_t *out, bool minimal)
+{
+	if (w->ptr != w->end && *w->ptr < 0x80) {
+		*out = *w->ptr++;
+		return true;
+	}
+	return wire_long_varint(w, out, minimal);
+}
 
 /* A length and that many bytes. */
 static inline bool wire_bytes(struct wire *w, struct bytes *out, bool minimal)

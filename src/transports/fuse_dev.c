@@ -13,6 +13,7 @@
 #include "base/io.h"
 #include "base/log.h"
 
+#define DEFAULT_WORKERS_MAX 15
 /* A read of more than this makes others wait noticeably. */
 #define LARGE_READ 65536u
 /* Requests that wait for the pool; beyond that the reader does the work itself. */
@@ -50,9 +51,9 @@ struct fuse_dev {
 unsigned fuse_dev_default_threads(void)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned workers = cpus > 2 ? (unsigned)MIN(cpus, (long)FUSE_DEV_THREADS_MAX) : 2;
+	unsigned workers = cpus > 2 ? (unsigned)MIN(cpus, (long)DEFAULT_WORKERS_MAX) : 2;
 
-	return MIN(workers + 1, FUSE_DEV_THREADS_MAX);
+	return workers + 1;
 }
 
 /* Pages that are never touched cost nothing, so every thread may have room for any reply. */

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "fs/fs.h"
 
-#define FUSE_DEV_THREADS_MAX 16u
+#define FUSE_DEV_THREADS_MAX 64u
 
 struct fuse_dev;
 

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "transports/fuse_dev.h"
 #include "transports/fusermount.h"
+#include "transports/mount_table.h"
 
 #define SOURCE_DEFAULT "cairn"
 /* /proc/mounts has lines of at most a page, with the other options on them. */
@@ -43,20 +44,50 @@ static int unmount_error(const char *mountpoint, int errnum, struct error *err)
 	return error_set_errno(err, errnum, "cannot unmount %s", mountpoint);
 }
 
-int fuse_unmount(const char *mountpoint, bool lazy, struct error *err)
+/* Root may unmount anything; this program should not. */
+static int check_is_fuse(const char *path, struct error *err)
+{
+	char type[MOUNT_TYPE_MAX];
+	int rc = mount_table_type(path, type, err);
+
+	if (rc == 0) {
+		return error_set(err, ERROR_NOT_FOUND, "cannot unmount %s: nothing is mounted",
+				 path);
+	}
+	if (rc > 0 && strncmp(type, "fuse", 4) != 0) {
+		return error_set(err, ERROR_INVALID,
+				 "cannot unmount %s: it is a mount of type %s", path, type);
+	}
+	return MIN(rc, 0);
+}
+
+static int unmount_path(const char *path, bool lazy, struct error *err)
 {
 	int flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0);
 
 	if (geteuid() == 0) {
-		if (umount2(mountpoint, flags) == 0) {
+		if (umount2(path, flags) == 0) {
 			return 0;
 		}
 		/* Root of a container may be as powerless as any user. */
 		if (errno != EPERM) {
-			return unmount_error(mountpoint, errno, err);
+			return unmount_error(path, errno, err);
 		}
 	}
-	return fusermount_unmount(mountpoint, lazy, err);
+	return fusermount_unmount(path, lazy, err);
+}
+
+int fuse_unmount(const char *mountpoint, bool lazy, struct error *err)
+{
+	/* It only fails where there is no such path, or no way to it. */
+	char *path cleanup(cleanup_free) = realpath(mountpoint, NULL);
+
+	if (!path) {
+		return error_set_errno(err, errno, "cannot unmount %s", mountpoint);
+	}
+	int rc = check_is_fuse(path, err);
+
+	return rc != 0 ? rc : unmount_path(path, lazy, err);
 }
 
 /* ---- Mounting ---- */

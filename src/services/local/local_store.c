@@ -84,7 +84,8 @@ static int read_format(struct local_store *s, struct error *err)
 /* Refuses a folder with anything in it that an interrupted creation would not have left. */
 static int check_unused(struct local_store *s, struct error *err)
 {
-	static const char *const ours[] = {".", "..", "lock", "index", "packs", "files", "tmp"};
+	static const char *const ours[] = {".",     "..",    "format", "lock",
+					   "index", "packs", "files",  "tmp"};
 	int fd = openat(s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
@@ -114,11 +115,6 @@ static int check_unused(struct local_store *s, struct error *err)
 static int create_layout(struct local_store *s, struct error *err)
 {
 	static const char *const folders[] = {"index", "packs", "files", "tmp"};
-	int rc = check_unused(s, err);
-
-	if (rc) {
-		return rc;
-	}
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		if (mkdirat(s->dirfd, folders[i], 0755) != 0 && errno != EEXIST) {
 			return error_set_errno(err, errno, "cannot create %s/%s", s->path,
@@ -191,8 +187,12 @@ static int open_index(struct local_store *s, bool create, struct error *err)
 /* Asker: 0 when another process made the store meanwhile. Alone while it works. */
 static int create_store(struct local_store *s, struct error *err)
 {
-	int rc = take_lock(s, LOCK_EX, err);
+	/* Before the lock file is made: somebody's folder stays as it is. */
+	int rc = check_unused(s, err);
 
+	if (rc == 0) {
+		rc = take_lock(s, LOCK_EX, err);
+	}
 	if (rc == 0) {
 		rc = read_format(s, err);
 	}
