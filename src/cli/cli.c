@@ -1,0 +1,311 @@
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "castore/path.h"
+
+static enum exit_code exit_code_of(enum error_code code)
+{
+	switch (code) {
+	case ERROR_NONE:
+		return EXIT_CODE_OK;
+	case ERROR_INVALID:
+		return EXIT_CODE_USAGE;
+	case ERROR_NOT_FOUND:
+		return EXIT_CODE_NOT_FOUND;
+	case ERROR_CORRUPT:
+		return EXIT_CODE_CORRUPT;
+	case ERROR_UNAVAILABLE:
+	case ERROR_TIMEOUT:
+		return EXIT_CODE_UNAVAILABLE;
+	case ERROR_EXISTS:
+		return EXIT_CODE_EXISTS;
+	case ERROR_DENIED:
+		return EXIT_CODE_DENIED;
+	case ERROR_NO_SPACE:
+		return EXIT_CODE_NO_SPACE;
+	case ERROR_CHANGED:
+		return EXIT_CODE_CHANGED;
+	case ERROR_CANCELED:
+		return EXIT_CODE_INTERRUPTED;
+	case ERROR_IO:
+	case ERROR_UNSUPPORTED:
+	case ERROR_LIMIT:
+	case ERROR_WOULD_BLOCK:
+	case ERROR_CODE_COUNT:
+		return EXIT_CODE_FAILURE;
+	}
+	return EXIT_CODE_FAILURE;
+}
+
+int cli_fail(const struct error *err)
+{
+	log_error("%s", err->text);
+	return (int)exit_code_of(err->code);
+}
+
+int cli_usage(const struct cli_command *command, const char *fmt, ...)
+{
+	char text[400];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	fprintf(stderr, "%s: %s\nTry '%s --help'.\n", command->program, text, command->program);
+	return EXIT_CODE_USAGE;
+}
+
+static void be_verbose(void)
+{
+	static bool already;
+
+	log_set_level(already ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	already = true;
+}
+
+int cli_next_option(struct cli *cli, const struct cli_command *command, int argc, char **argv,
+		    const char *short_options, const struct option *long_options,
+		    int *exit_code)
+{
+	for (;;) {
+		int c = getopt_long(argc, argv, short_options, long_options, NULL);
+
+		switch (c) {
+		case CLI_OPTION_STORE:
+			cli->store = optarg;
+			break;
+		case CLI_OPTION_JSON:
+			cli->json = true;
+			break;
+		case 'v':
+			be_verbose();
+			break;
+		case 'h':
+			fputs(command->help, stdout);
+			*exit_code = EXIT_CODE_OK;
+			return CLI_OPTION_STOP;
+		case '?':
+		case ':':
+			/* getopt has said what is wrong. */
+			fprintf(stderr, "Try '%s --help'.\n", command->program);
+			*exit_code = EXIT_CODE_USAGE;
+			return CLI_OPTION_STOP;
+		default:
+			return c;
+		}
+	}
+}
+
+bool cli_parse_count(const struct cli_command *command, const char *option, const char *text,
+		     unsigned max, unsigned *out)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (text[0] < '0' || text[0] > '9' || *end || n < 1 || n > max) {
+		cli_usage(command, "%s takes a number from 1 to %u, not '%s'", option, max,
+			  text);
+		return false;
+	}
+	*out = (unsigned)n;
+	return true;
+}
+
+/* An environment variable that is set and not empty, else NULL. */
+static const char *environment(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && value[0] ? value : NULL;
+}
+
+char *cli_store_address(const struct cli *cli)
+{
+	const char *address = cli->store ? cli->store : environment("CAIRN_STORE");
+	const char *data = environment("XDG_DATA_HOME"), *home = environment("HOME");
+
+	if (address) {
+		return xstrdup(address);
+	}
+	/* As the specification of these directories asks: a relative path does not count. */
+	if (data && data[0] == '/') {
+		return xasprintf("%s/cairn", data);
+	}
+	return home && home[0] == '/' ? xasprintf("%s/.local/share/cairn", home) : NULL;
+}
+
+char *cli_store_absolute(const struct cli *cli)
+{
+	char *address = cli_store_address(cli);
+	char *here cleanup(cleanup_free) = NULL;
+
+	bool path = address && !strstr(address, "://") &&
+		    (address[0] == '.' || strchr(address, '/'));
+
+	if (!path || address[0] == '/') {
+		return address;
+	}
+	here = getcwd(NULL, 0);
+	if (!here) {
+		return address;
+	}
+	char *absolute = xasprintf("%s/%s", here, address);
+
+	free(address);
+	return absolute;
+}
+
+int cli_open_store(const struct cli *cli, unsigned flags, struct store *out, struct error *err)
+{
+	char *address cleanup(cleanup_free) = cli_store_address(cli);
+
+	if (!address) {
+		return error_set(err, ERROR_INVALID,
+				 "which store? Neither --store nor $CAIRN_STORE is given, and "
+				 "$HOME is not set");
+	}
+	log_debug("store %s", address);
+	/* Empty each time, so that reading alone makes no sense there; but it is no error. */
+	if (strcmp(address, "memory://") == 0) {
+		flags &= ~(unsigned)STORE_READ_ONLY;
+	}
+	return store_open(out, address, flags, err);
+}
+
+static int get_directory(void *context, const struct digest *digest, struct directory **out,
+			 struct error *err)
+{
+	struct store *store = context;
+
+	return directory_service_get(store->directories, digest, out, err);
+}
+
+/* Asker: the node that a bare digest stands for. */
+static int node_of_digest(struct store *store, const struct digest *digest, bool prefer_blob,
+			  struct node *out, struct error *err)
+{
+	struct directory *d cleanup(cleanup_directory) = NULL;
+	int r = 0;
+
+	*out = (struct node){.kind = NODE_FILE, .digest = *digest};
+	if (prefer_blob) {
+		r = blob_service_size(store->blobs, digest, &out->size, err);
+	}
+	if (r == 0) {
+		r = directory_service_get(store->directories, digest, &d, err);
+		if (r > 0) {
+			*out = directory_node(d);
+		}
+	}
+	if (r == 0 && !prefer_blob) {
+		r = blob_service_size(store->blobs, digest, &out->size, err);
+	}
+	return r;
+}
+
+/* The length of a digest that the argument begins with, 0 when it begins with a name. */
+static size_t parse_digest(const char *argument, struct digest *digest)
+{
+	static const size_t lengths[] = {DIGEST_TEXT_SIZE - 1, DIGEST_HEX_SIZE - 1};
+
+	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+		size_t n = lengths[i];
+
+		if (strnlen(argument, n) == n && (!argument[n] || argument[n] == '/') &&
+		    digest_parse(digest, bytes_of(argument, n), NULL) == 0) {
+			return n;
+		}
+	}
+	return 0;
+}
+
+/* A path as people write it, without leading, trailing and doubled slashes. */
+static void clean_path(struct buffer *out, const char *path)
+{
+	while (*path) {
+		size_t n = strcspn(path, "/");
+
+		if (n && out->len) {
+			buffer_append_byte(out, '/');
+		}
+		buffer_append(out, path, n);
+		path += n + (path[n] == '/');
+	}
+}
+
+static int find_path(struct store *store, const struct node *root, const char *path,
+		     struct root_node *out, struct error *err)
+{
+	struct buffer clean cleanup(buffer_done) = {0}, target cleanup(buffer_done) = {0};
+	struct node node;
+
+	clean_path(&clean, path);
+	int r = path_lookup(root, buffer_bytes(&clean), get_directory, store, &node, &target,
+			    err);
+
+	if (r > 0) {
+		root_node_set(out, &node);
+	}
+	return r;
+}
+
+int cli_resolve(struct store *store, const char *argument, bool prefer_blob,
+		struct root_node *out, struct error *err)
+{
+	struct root_node root cleanup(root_node_done) = {0};
+	struct digest digest;
+	size_t n = parse_digest(argument, &digest);
+	int r;
+
+	if (n) {
+		r = node_of_digest(store, &digest, prefer_blob && !argument[n], &root.node,
+				   err);
+	} else {
+		n = strcspn(argument, "/");
+		r = node_name_check(bytes_of(argument, n), err);
+		if (r == 0) {
+			r = root_nodes_lookup(store->roots, bytes_of(argument, n), &root, err);
+		}
+	}
+	if (r == 0) {
+		return error_set(err, ERROR_NOT_FOUND, "%s: not in the store",
+				 bytes_printable(bytes_of(argument, n)));
+	}
+	if (r > 0) {
+		r = find_path(store, &root.node, argument + n, out, err);
+	}
+	if (r == 0) {
+		return error_set(err, ERROR_NOT_FOUND, "%s: no such file or directory",
+				 bytes_printable(bytes_of_string(argument)));
+	}
+	return r < 0 ? error_wrap(err, "%s", bytes_printable(bytes_of_string(argument))) : 0;
+}
+
+static atomic_bool interrupted;
+
+static void handle_interrupt(int signal_number)
+{
+	(void)signal_number;
+	atomic_store(&interrupted, true);
+}
+
+const atomic_bool *cli_catch_interrupts(void)
+{
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+	struct sigaction action = {.sa_handler = handle_interrupt,
+				   .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
+
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		struct sigaction before;
+
+		/* What is ignored stays ignored: nohup. */
+		if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+			(void)sigaction(signals[i], &action, NULL);
+		}
+	}
+	return &interrupted;
+}

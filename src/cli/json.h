@@ -1,0 +1,25 @@
+#pragma once
+
+/*
+ * JSON on standard output, one object a line: json_begin, members in any number, json_end.
+ * Numbers are whole and may need all of 64 bits.
+ */
+
+#include "castore/node.h"
+
+struct json {
+	bool comma;
+};
+
+void json_begin(struct json *j);
+void json_end(struct json *j);
+void json_text(struct json *j, const char *key, const char *value);
+/*
+ * Bytes that are UTF-8 most of the time. If these are not, U+FFFD stands for each byte that
+ * does not fit, and KEY_base64 has them all.
+ */
+void json_bytes(struct json *j, const char *key, struct bytes value);
+void json_number(struct json *j, const char *key, uint64_t value);
+void json_bool(struct json *j, const char *key, bool value);
+/* kind, digest or target, size, executable. */
+void json_node(struct json *j, const struct node *node);
