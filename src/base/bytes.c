@@ -45,7 +45,8 @@ void buffer_done(struct buffer *b)
 
 uint8_t *buffer_reserve(struct buffer *b, size_t more)
 {
-	if (b->capacity - b->len < more) {
+	/* Also for nothing: callers may do arithmetic with the result. */
+	if (!b->ptr || b->capacity - b->len < more) {
 		size_t capacity = MAX(b->capacity * 2, b->len + more);
 
 		b->ptr = xrealloc(b->ptr, MAX(capacity, (size_t)64));

@@ -93,24 +93,38 @@ int pwrite_full(int fd, const void *buf, size_t len, off_t offset)
 	return 0;
 }
 
+static int make_directory(const char *path, mode_t mode, struct error *err)
+{
+	struct stat st;
+
+	if (mkdir(path, mode) == 0) {
+		return 0;
+	}
+	int errnum = errno;
+
+	if (errnum == EEXIST && stat(path, &st) == 0) {
+		if (S_ISDIR(st.st_mode)) {
+			return 0;
+		}
+		errnum = ENOTDIR;
+	}
+	return error_set_errno(err, errnum, "cannot create directory %s", path);
+}
+
 int make_directories(const char *path, mode_t mode, struct error *err)
 {
 	char *copy cleanup(cleanup_free) = xstrdup(path);
+	int rc = 0;
 
-	for (char *p = copy + 1; *p; p++) {
-		if (*p == '/') {
-			*p = '\0';
-			if (mkdir(copy, mode) != 0 && errno != EEXIST) {
-				return error_set_errno(err, errno, "cannot create directory %s",
-						       copy);
-			}
-			*p = '/';
+	for (char *slash = strchr(copy, '/'); rc == 0 && slash; slash = strchr(slash + 1, '/')) {
+		if (slash == copy) {
+			continue;
 		}
+		*slash = '\0';
+		rc = make_directory(copy, mode, err);
+		*slash = '/';
 	}
-	if (mkdir(copy, mode) != 0 && errno != EEXIST) {
-		return error_set_errno(err, errno, "cannot create directory %s", copy);
-	}
-	return 0;
+	return rc ? rc : make_directory(copy, mode, err);
 }
 
 int sync_directory(int fd, struct error *err)

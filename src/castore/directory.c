@@ -100,7 +100,7 @@ static int add_size(struct directory *d, const struct node *node, size_t at, str
 	return 0;
 }
 
-/* What is wrong with an entry that comes behind another; NULL when nothing is. */
+/* What is wrong with an entry of kind e->node.kind that comes behind another, or NULL. */
 static const char *entry_fault(struct bytes message, enum node_kind last_kind,
 			       struct bytes last_name, struct directory_entry *e)
 {
@@ -132,7 +132,7 @@ static int read_entries(struct directory *d, struct list lists[KINDS], struct er
 	for (size_t i = 0; i < d->count; i++) {
 		size_t at = (size_t)(w.ptr - d->encoding);
 		struct directory_entry e = {.node.kind = kind_of_tag(*w.ptr++)};
-		struct bytes message;
+		struct bytes message = {0};
 
 		wire_bytes(&w, &message, true); /* count_entries() has seen it */
 		const char *fault = entry_fault(message, last_kind, last_name, &e);
@@ -226,20 +226,21 @@ static int read_and_merge(struct directory *d, struct error *err)
 int directory_decode_owned(uint8_t *encoding, size_t len, struct directory **out,
 			   struct error *err)
 {
-	struct directory *d = NULL;
 	size_t count = 0;
 	int rc = len > DIRECTORY_ENCODING_MAX
 			 ? error_set(err, ERROR_LIMIT, "a Directory of more than %zu bytes",
 				     DIRECTORY_ENCODING_MAX)
 			 : count_entries(bytes_of(encoding, len), &count, err);
 
-	if (rc == 0) {
-		d = malloc(sizeof(*d) + count * sizeof(d->offsets[0]));
-		rc = d ? 0 : error_set(err, ERROR_LIMIT, "no memory for a Directory");
-	}
 	if (rc) {
 		free(encoding);
 		return rc;
+	}
+	struct directory *d = malloc(sizeof(*d) + count * sizeof(d->offsets[0]));
+
+	if (!d) {
+		free(encoding);
+		return error_set(err, ERROR_LIMIT, "no memory for a Directory");
 	}
 	*d = (struct directory){.encoding = encoding, .len = len, .count = count};
 	atomic_init(&d->refs, 1);

@@ -65,7 +65,7 @@ int path_lookup(const struct node *root, struct bytes path, path_get get, void *
 		struct node *out, struct buffer *target_storage, struct error *err)
 {
 	struct node node = *root;
-	struct bytes name;
+	struct bytes name = {0};
 	int rc, found = 1;
 
 	/* The whole path is checked, also behind a name that is absent. */

@@ -39,7 +39,7 @@ struct cli_command {
 };
 
 extern const struct cli_command import_command, export_command, roots_command, ls_command,
-	cat_command, mount_command, umount_command, version_command;
+	cat_command, mount_command, umount_command, reindex_command, version_command;
 
 enum { CLI_OPTION_STORE = 1000, CLI_OPTION_JSON, CLI_OPTION_STOP, CLI_OPTION_OWN };
 

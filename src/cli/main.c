@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "cli/cli.h"
 
@@ -22,6 +23,7 @@ static const char main_help[] =
 	"  export   write a tree back to disk\n"
 	"  mount    show the store as a file system\n"
 	"  umount   end a mount\n"
+	"  reindex  make the index of a store again\n"
 	"  version  print the version\n"
 	"\n"
 	"Options, before or after the command:\n"
@@ -83,8 +85,8 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command, &roots_command, &ls_command,     &cat_command,
-	&export_command, &mount_command, &umount_command, &version_command,
+	&import_command, &roots_command,  &ls_command,      &cat_command,     &export_command,
+	&mount_command,  &umount_command, &reindex_command, &version_command,
 };
 
 /* For messages about the options before the command. */
@@ -187,6 +189,8 @@ static int run_main(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	occupy_standard_streams();
+	/* Deep trees, many packs: as many as the system allows. */
+	raise_open_file_limit();
 	/* A closed pipe is an error like any other, of stdout and of sockets. */
 	signal(SIGPIPE, SIG_IGN);
 	return finish_output(run_main(argc, argv));

@@ -8,20 +8,33 @@
 struct scheme {
 	const char *name;
 	const char *form; /* for messages */
-	int (*open)(struct store *out, struct bytes rest, unsigned flags, struct error *err);
+	/* What follows "scheme://", as the path that open and rebuild take. */
+	int (*parse)(struct bytes rest, char path[PATH_MAX], struct error *err);
+	int (*open)(struct store *out, const char *path, unsigned flags, struct error *err);
+	int (*rebuild)(const char *path, struct store_rebuilt *out, struct error *err);
 };
 
-static int open_memory(struct store *out, struct bytes rest, unsigned flags, struct error *err)
+static int parse_memory(struct bytes rest, char path[PATH_MAX], struct error *err)
 {
-	if (rest.len) {
-		return error_set(err, ERROR_INVALID, "nothing may follow memory://");
-	}
+	path[0] = '\0';
+	return rest.len ? error_set(err, ERROR_INVALID, "nothing may follow memory://") : 0;
+}
+
+static int open_memory(struct store *out, const char *path unused, unsigned flags,
+		       struct error *err)
+{
 	if (flags & STORE_READ_ONLY) {
 		return error_set(err, ERROR_UNSUPPORTED,
 				 "memory:// begins empty and cannot be opened read-only");
 	}
 	memory_store_open(out);
 	return 0;
+}
+
+static int rebuild_memory(const char *path unused, struct store_rebuilt *out unused,
+			  struct error *err)
+{
+	return error_set(err, ERROR_UNSUPPORTED, "memory:// has no index to make again");
 }
 
 static int hex_value(uint8_t c)
@@ -74,10 +87,8 @@ static int decode_path(struct bytes text, char path[PATH_MAX], struct error *err
 	return 0;
 }
 
-static int open_file(struct store *out, struct bytes rest, unsigned flags, struct error *err)
+static int parse_file(struct bytes rest, char path[PATH_MAX], struct error *err)
 {
-	char path[PATH_MAX];
-
 	if (rest.len == 0) {
 		return error_set(err, ERROR_INVALID, "a path is missing: file:///path");
 	}
@@ -85,21 +96,32 @@ static int open_file(struct store *out, struct bytes rest, unsigned flags, struc
 		return error_set(err, ERROR_INVALID,
 				 "a host is not possible here: write file:///path");
 	}
-	int rc = decode_path(rest, path, err);
-
-	return rc < 0 ? rc : local_store_open(out, path, flags, err);
+	return decode_path(rest, path, err);
 }
 
-static const struct scheme schemes[] = {
-	{.name = "memory", .form = "memory://", .open = open_memory},
-	{.name = "file", .form = "file:///path", .open = open_file},
+static const struct scheme memory_scheme = {
+	.name = "memory",
+	.form = "memory://",
+	.parse = parse_memory,
+	.open = open_memory,
+	.rebuild = rebuild_memory,
 };
+
+static const struct scheme file_scheme = {
+	.name = "file",
+	.form = "file:///path",
+	.parse = parse_file,
+	.open = local_store_open,
+	.rebuild = local_store_rebuild,
+};
+
+static const struct scheme *const schemes[] = {&memory_scheme, &file_scheme};
 
 static const struct scheme *find_scheme(struct bytes name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
-		if (bytes_equal(name, bytes_of_string(schemes[i].name))) {
-			return &schemes[i];
+		if (bytes_equal(name, bytes_of_string(schemes[i]->name))) {
+			return schemes[i];
 		}
 	}
 	return NULL;
@@ -110,7 +132,7 @@ static int unknown_scheme(struct bytes name, struct error *err)
 	struct buffer known = {0};
 
 	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
-		const char *form = schemes[i].form;
+		const char *form = schemes[i]->form;
 
 		buffer_append(&known, ", ", i ? 2 : 0);
 		buffer_append(&known, form, strlen(form));
@@ -143,17 +165,16 @@ static int check_no_parameters(const struct scheme *scheme, struct bytes rest,
 			 bytes_printable(bytes_of(query.ptr, len)), scheme->name);
 }
 
-static int open_url(struct store *out, struct bytes name, struct bytes rest, unsigned flags,
-		    struct error *err)
+static int parse_url(struct bytes name, struct bytes rest, const struct scheme **scheme,
+		     char path[PATH_MAX], struct error *err)
 {
-	const struct scheme *scheme = find_scheme(name);
-
-	if (!scheme) {
+	*scheme = find_scheme(name);
+	if (!*scheme) {
 		return unknown_scheme(name, err);
 	}
-	int rc = check_no_parameters(scheme, rest, err);
+	int rc = check_no_parameters(*scheme, rest, err);
 
-	return rc < 0 ? rc : scheme->open(out, rest, flags, err);
+	return rc < 0 ? rc : (*scheme)->parse(rest, path, err);
 }
 
 /* The length of "scheme" where the text begins with "scheme:", else 0. */
@@ -168,14 +189,14 @@ static size_t scheme_len(const char *text)
 	return text[n] == ':' ? n : 0;
 }
 
-static int open_address(struct store *out, const char *address, unsigned flags,
-			struct error *err)
+static int parse_address(const char *address, const struct scheme **scheme, char path[PATH_MAX],
+			 struct error *err)
 {
 	size_t n = scheme_len(address);
 
 	if (n && strncmp(address + n, "://", 3) == 0) {
-		return open_url(out, bytes_of(address, n), bytes_of_string(address + n + 3),
-				flags, err);
+		return parse_url(bytes_of(address, n), bytes_of_string(address + n + 3), scheme,
+				 path, err);
 	}
 	if (n) {
 		return error_set(
@@ -183,21 +204,49 @@ static int open_address(struct store *out, const char *address, unsigned flags,
 			"after '%.*s:' comes // (a path that begins so is written ./path)",
 			(int)MIN(n, (size_t)64), address);
 	}
-	if (address[0] == '.' || strchr(address, '/')) {
-		return local_store_open(out, address, flags, err);
+	if (address[0] != '.' && !strchr(address, '/')) {
+		return error_set(
+			err, ERROR_INVALID,
+			"neither an address nor a path (a path has a '/' or starts with '.')");
 	}
-	return error_set(err, ERROR_INVALID,
-			 "neither an address nor a path (a path has a '/' or starts with '.')");
+	if (strlen(address) >= PATH_MAX) {
+		return error_set(err, ERROR_LIMIT, "the path is too long");
+	}
+	*scheme = &file_scheme;
+	memcpy(path, address, strlen(address) + 1);
+	return 0;
 }
 
-int store_open(struct store *out, const char *address, unsigned flags, struct error *err)
+static int wrap_address(int rc, const char *address, struct error *err)
 {
-	int rc = open_address(out, address, flags, err);
-
 	if (rc < 0) {
 		error_wrap(err, "store '%s'", bytes_printable(bytes_of_string(address)));
 	}
 	return rc;
+}
+
+int store_open(struct store *out, const char *address, unsigned flags, struct error *err)
+{
+	const struct scheme *scheme;
+	char path[PATH_MAX];
+	int rc = parse_address(address, &scheme, path, err);
+
+	if (rc == 0) {
+		rc = scheme->open(out, path, flags, err);
+	}
+	return wrap_address(rc, address, err);
+}
+
+int store_rebuild(const char *address, struct store_rebuilt *out, struct error *err)
+{
+	const struct scheme *scheme;
+	char path[PATH_MAX];
+	int rc = parse_address(address, &scheme, path, err);
+
+	if (rc == 0) {
+		rc = scheme->rebuild(path, out, err);
+	}
+	return wrap_address(rc, address, err);
 }
 
 void store_close(struct store *s)

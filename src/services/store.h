@@ -35,3 +35,17 @@ void store_close(struct store *s);
 
 /* Everything put before is durable and visible to all when this returns. */
 int store_sync(struct store *s, struct error *err);
+
+struct store_rebuilt {
+	uint64_t blobs;
+	uint64_t directories;
+	uint64_t roots;
+	uint64_t damaged_bytes; /* passed over: what a crash left, and what no longer checks */
+};
+
+/*
+ * Makes the index of a local store again, from its packs and files alone; the old one, if there
+ * is one, is replaced when the new one is complete. ERROR_UNAVAILABLE while anybody uses the
+ * store.
+ */
+int store_rebuild(const char *address, struct store_rebuilt *out, struct error *err);

@@ -33,7 +33,7 @@ static int replay_file(const char *path)
 		return -1;
 	}
 	printf("%s\n", path);
-	fflush(stdout); /* the last line is the one that crashed */
+	(void)fflush(stdout); /* the last line is the one that crashed */
 	LLVMFuzzerTestOneInput(data, size);
 	return 1;
 }

@@ -55,6 +55,9 @@ void craft_hex(struct buffer *b, const char *hex)
 {
 	size_t len = strlen(hex) / 2;
 
+	if (len == 0) {
+		return;
+	}
 	if (!hex_decode(buffer_reserve(b, len), len, bytes_of_string(hex))) {
 		abort();
 	}

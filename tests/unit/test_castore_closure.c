@@ -290,7 +290,8 @@ static void store_roll(struct store *s, struct dice *dice, size_t count)
 {
 	store_init(s, count);
 	bool *has_parent cleanup(cleanup_free) = xcalloc(count, sizeof(bool));
-	struct directory **children cleanup(cleanup_free) = xcalloc(count, sizeof(*children));
+	struct directory **children cleanup(cleanup_free) =
+		xcalloc(count, sizeof(struct directory *));
 
 	for (size_t i = 0; i < count; i++) {
 		size_t n = 0, back;
@@ -362,7 +363,8 @@ static size_t walk(struct store *s, enum closure_order order, struct directory *
 /* All of them, each once, in an order that the validator accepts. */
 static void assert_walks(struct store *s, enum closure_order order)
 {
-	struct directory **given cleanup(cleanup_free) = xcalloc(s->count + 1, sizeof(*given));
+	struct directory **given cleanup(cleanup_free) =
+		xcalloc(s->count + 1, sizeof(struct directory *));
 	struct digest root;
 	size_t added;
 
@@ -384,7 +386,8 @@ static void assert_walks(struct store *s, enum closure_order order)
 static void assert_needs_all(struct store *s, struct dice *dice)
 {
 	size_t last = s->count - 1, out = (size_t)dice_below(dice, s->count), added;
-	struct directory **list cleanup(cleanup_free) = xcalloc(s->count, sizeof(*list));
+	struct directory **list cleanup(cleanup_free) =
+		xcalloc(s->count, sizeof(struct directory *));
 
 	for (size_t i = 0, n = 0; i < s->count; i++) {
 		if (i != out) {

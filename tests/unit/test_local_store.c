@@ -208,7 +208,7 @@ static struct directory *make_directory(const struct digest *file, uint64_t size
 
 static void test_rebuild(void **state unused)
 {
-	struct local_store_rebuilt result;
+	struct store_rebuilt result;
 	struct root_node root = {0};
 	struct error err = {0};
 	struct store s;

@@ -28,7 +28,7 @@ struct rebuild {
 	size_t entries; /* in this write */
 	struct found_root *roots;
 	size_t root_count, root_capacity;
-	struct local_store_rebuilt *result;
+	struct store_rebuilt *result;
 };
 
 static int next_write(struct rebuild *r, struct error *err)
@@ -323,10 +323,10 @@ static int fill_index(struct rebuild *r, struct error *err)
 	return rc;
 }
 
-int local_store_rebuild(const char *path, struct local_store_rebuilt *out, struct error *err)
+int local_store_rebuild(const char *path, struct store_rebuilt *out, struct error *err)
 {
 	struct local_store *s;
-	struct local_store_rebuilt result = {0};
+	struct store_rebuilt result = {0};
 	int rc = local_store_open_alone(&s, path, err);
 
 	if (rc) {
