@@ -1,0 +1,125 @@
+import faulthandler
+import os
+import pathlib
+import shutil
+import tempfile
+import threading
+
+import pytest
+
+import harness
+
+TEST_SECONDS = 240 * harness.SLOW
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "root: needs to run as root")
+    config.addinivalue_line("markers", "fuse: needs /dev/fuse")
+    if not harness.CAIRN.exists():
+        raise pytest.UsageError(f"no program at {harness.CAIRN}: build first, or set CAIRN")
+
+
+def fuse_fault():
+    """Why nothing can be mounted here, or None."""
+    if not os.path.exists("/dev/fuse"):
+        return "no /dev/fuse"
+    if not harness.AS_ROOT and shutil.which("fusermount3") is None:
+        return "no fusermount3"
+    return None
+
+
+def pytest_collection_modifyitems(items):
+    fault = fuse_fault()
+    for item in items:
+        if item.get_closest_marker("root") and not harness.AS_ROOT:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+        if fault and (item.get_closest_marker("fuse") or "mount" in item.fixturenames):
+            item.add_marker(pytest.mark.skip(reason=fault))
+
+
+@pytest.fixture(autouse=True)
+def watchdog():
+    """No test hangs for ever: daemons and mounts go first, then the whole run."""
+    timer = threading.Timer(TEST_SECONDS, harness.break_hangs)
+    timer.daemon = True
+    timer.start()
+    faulthandler.dump_traceback_later(TEST_SECONDS + 60, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    timer.cancel()
+
+
+@pytest.fixture(scope="session")
+def sanitizer_folder():
+    """Where sanitizers report, whichever process of a test they watch, also as another user."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="cairn-sanitizer-"))
+    folder.chmod(0o1777)
+    for kind in ("ASAN", "LSAN", "TSAN", "UBSAN"):
+        options = os.environ.get(f"{kind}_OPTIONS", "")
+        os.environ[f"{kind}_OPTIONS"] = f"{options}:log_path={folder}/{kind}".lstrip(":")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def no_sanitizer_report(sanitizer_folder):
+    yield
+    reports = []
+    for path in sorted(sanitizer_folder.iterdir()):
+        reports.append(path.read_text(errors="replace"))
+        path.unlink()
+    assert not reports, "\n".join(reports)
+
+
+@pytest.fixture
+def folder():
+    """A folder that other users can reach, unlike tmp_path; removed afterwards."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="cairn-e2e-"))
+    path.chmod(0o755)
+    yield path
+    harness.remove_tree(path)
+
+
+@pytest.fixture
+def store(folder):
+    return harness.Store(folder / "store")
+
+
+@pytest.fixture
+def source(folder):
+    """An empty folder for a tree to import."""
+    path = folder / "source"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def sample(source):
+    harness.make_sample(source)
+    return source
+
+
+@pytest.fixture
+def mount(folder, sanitizer_folder):
+    """A factory of mounts: mount(store, options…, path=…) is ready when it returns."""
+    mounts = []
+
+    def make(store, *args, path=None, list_root=True, wait=True, **kw):
+        number = len(mounts)
+        if path is None:
+            path = folder / f"mnt{number}"
+            path.mkdir()
+        options = [*args, *(["--list-root"] if list_root else [])]
+        made = harness.Mount(store, path, options, folder / f"daemon{number}.log", **kw)
+        mounts.append(made)
+        if wait:
+            made.wait_ready()
+        return made
+
+    yield make
+    # The last first: it may lie over another one.
+    clean = [made.clean_up() for made in reversed(mounts)]
+    for made in mounts:
+        # Shown by pytest when the test failed.
+        print(f"---- daemon of {made.path}: exit {made.code}\n{made.log()}")
+    assert all(clean), "a daemon did not end cleanly"
