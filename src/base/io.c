@@ -116,7 +116,8 @@ int make_directories(const char *path, mode_t mode, struct error *err)
 	char *copy cleanup(cleanup_free) = xstrdup(path);
 	int rc = 0;
 
-	for (char *slash = strchr(copy, '/'); rc == 0 && slash; slash = strchr(slash + 1, '/')) {
+	for (char *slash = strchr(copy, '/'); rc == 0 && slash;
+	     slash = strchr(slash + 1, '/')) {
 		if (slash == copy) {
 			continue;
 		}

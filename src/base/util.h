@@ -18,10 +18,10 @@
 #define unused __attribute__((unused))
 
 /* Defines NAME(TYPE *p), TYPE being a pointer, a cleanup function that calls FREE(*p). */
-#define DEFINE_CLEANUP(name, type, free_fn) \
-	static inline void name(type *p)    \
-	{                                   \
-		free_fn(*p);                \
+#define DEFINE_CLEANUP(name, type, free_fn)          \
+	static inline void name(__typeof__(type) *p) \
+	{                                            \
+		free_fn(*p);                         \
 	}
 
 static inline void cleanup_free(void *p)

@@ -1,22 +1,15 @@
 #include "castore/directory.h"
 #include "castore/wire.h"
 
-/* One entry, its name and target behind one another in the builder's text. */
-struct built {
-	size_t name_at;
-	size_t target_at;
-	uint64_t size;
-	struct digest digest;
-	uint16_t name_len;
-	uint16_t target_len;
-	uint8_t kind;
-	bool executable;
-};
-
+/*
+ * Entries are kept as they will be encoded, in the order in which they came; to finish is to
+ * put them in order. So a directory of a million files costs its encoding and four bytes an
+ * entry.
+ */
 struct directory_builder {
-	struct built *entries;
+	struct buffer encoded;
+	uint32_t *offsets; /* of the entries' tags */
 	size_t count, capacity;
-	struct buffer text;
 };
 
 struct directory_builder *directory_builder_new(void)
@@ -26,8 +19,8 @@ struct directory_builder *directory_builder_new(void)
 
 static void clear(struct directory_builder *b)
 {
-	free(b->entries);
-	buffer_done(&b->text);
+	free(b->offsets);
+	buffer_done(&b->encoded);
 	*b = (struct directory_builder){0};
 }
 
@@ -55,30 +48,34 @@ static int check_entry(const struct directory_builder *b, struct bytes name,
 }
 
 /*
- * Room for one more entry and its text. A peer's message decides how much there is, so running
- * out of memory is an error.
+ * Room for one more entry of so many bytes. A peer's message decides how much there is, so
+ * running out of memory is an error.
  */
-static int reserve_entry(struct directory_builder *b, size_t text, struct error *err)
+static int reserve_entry(struct directory_builder *b, size_t len, struct error *err)
 {
+	if (b->encoded.len + len > DIRECTORY_ENCODING_MAX) {
+		return error_set(err, ERROR_LIMIT, "a directory of more than %zu bytes",
+				 DIRECTORY_ENCODING_MAX);
+	}
 	if (b->count == b->capacity) {
 		size_t capacity = b->capacity ? b->capacity * 2 : 16;
-		struct built *entries = realloc(b->entries, capacity * sizeof(*entries));
+		uint32_t *offsets = realloc(b->offsets, capacity * sizeof(*offsets));
 
-		if (!entries) {
+		if (!offsets) {
 			return error_set(err, ERROR_LIMIT, "no memory for a large directory");
 		}
-		b->entries = entries;
+		b->offsets = offsets;
 		b->capacity = capacity;
 	}
-	if (b->text.capacity - b->text.len < text) {
-		size_t capacity = MAX(b->text.capacity * 2, b->text.len + text);
-		uint8_t *ptr = realloc(b->text.ptr, capacity);
+	if (b->encoded.capacity - b->encoded.len < len) {
+		size_t capacity = MAX(b->encoded.capacity * 2, b->encoded.len + len);
+		uint8_t *ptr = realloc(b->encoded.ptr, capacity);
 
 		if (!ptr) {
 			return error_set(err, ERROR_LIMIT, "no memory for a large directory");
 		}
-		b->text.ptr = ptr;
-		b->text.capacity = capacity;
+		b->encoded.ptr = ptr;
+		b->encoded.capacity = capacity;
 	}
 	return 0;
 }
@@ -86,101 +83,79 @@ static int reserve_entry(struct directory_builder *b, size_t text, struct error 
 int directory_builder_add(struct directory_builder *b, struct bytes name,
 			  const struct node *node, struct error *err)
 {
+	size_t len = wire_entry_size(name, node);
+	size_t total = 1 + wire_varint_size(len) + len;
 	int rc = check_entry(b, name, node, err);
 
+	if (rc == 0) {
+		rc = reserve_entry(b, total, err);
+	}
 	if (rc) {
 		return rc;
 	}
-	rc = reserve_entry(b, name.len + NODE_TARGET_MAX, err);
-	if (rc) {
-		return rc;
-	}
-	struct built *e = &b->entries[b->count++];
+	uint8_t *at = b->encoded.ptr + b->encoded.len;
 
-	*e = (struct built){.kind = (uint8_t)node->kind,
-			    .executable = node->kind == NODE_FILE && node->executable,
-			    .digest = node->digest,
-			    .size = node->kind == NODE_SYMLINK ? 0 : node->size,
-			    .name_at = b->text.len,
-			    .name_len = (uint16_t)name.len};
-	buffer_append(&b->text, name.ptr, name.len);
-	if (node->kind == NODE_SYMLINK) {
-		e->target_at = b->text.len;
-		e->target_len = (uint16_t)node->target.len;
-		buffer_append(&b->text, node->target.ptr, node->target.len);
-	}
+	*at++ = WIRE_TAG((unsigned)node->kind, WIRE_BYTES);
+	at = wire_put_varint(at, len);
+	wire_put_entry(at, name, node);
+	b->offsets[b->count++] = (uint32_t)b->encoded.len;
+	b->encoded.len += total;
 	return 0;
 }
 
-static struct bytes name_of(const struct built *e, const uint8_t *text)
+/* An entry from its tag on, which is our own encoding: its kind, name and length. */
+struct placed {
+	uint8_t tag;
+	struct bytes name;
+	size_t len;
+};
+
+static struct placed placed_at(const struct buffer *encoded, uint32_t offset)
 {
-	return bytes_of(text + e->name_at, e->name_len);
+	const uint8_t *start = encoded->ptr + offset;
+	struct wire w = {.ptr = start + 1, .end = encoded->ptr + encoded->len};
+	struct placed p = {.tag = *start};
+	struct bytes message = {0};
+
+	wire_bytes(&w, &message, true);
+	p.len = (size_t)(w.ptr - start);
+	w = wire_of(bytes_of(message.ptr + 1, message.len - 1));
+	wire_bytes(&w, &p.name, true);
+	return p;
 }
 
-static struct node node_of(const struct built *e, const uint8_t *text)
+static int compare_entries(const void *a, const void *b, void *encoded)
 {
-	return (struct node){.kind = (enum node_kind)e->kind,
-			     .executable = e->executable,
-			     .digest = e->digest,
-			     .size = e->size,
-			     .target = bytes_of(text + e->target_at, e->target_len)};
-}
+	const uint32_t *x = a, *y = b;
+	struct placed p = placed_at(encoded, *x), q = placed_at(encoded, *y);
 
-static int compare_entries(const void *a, const void *b, void *text)
-{
-	const struct built *x = a, *y = b;
-
-	if (x->kind != y->kind) {
-		return x->kind - y->kind;
-	}
-	return bytes_compare(name_of(x, text), name_of(y, text));
-}
-
-static uint64_t encoded_size(const struct directory_builder *b)
-{
-	uint64_t size = 0;
-
-	for (size_t i = 0; i < b->count; i++) {
-		struct node node = node_of(&b->entries[i], b->text.ptr);
-		size_t len = wire_entry_size(name_of(&b->entries[i], b->text.ptr), &node);
-
-		size += 1 + wire_varint_size(len) + len;
-	}
-	return size;
-}
-
-static void encode(const struct directory_builder *b, uint8_t *at)
-{
-	for (size_t i = 0; i < b->count; i++) {
-		struct node node = node_of(&b->entries[i], b->text.ptr);
-		struct bytes name = name_of(&b->entries[i], b->text.ptr);
-
-		*at++ = WIRE_TAG((unsigned)node.kind, WIRE_BYTES);
-		at = wire_put_varint(at, wire_entry_size(name, &node));
-		at = wire_put_entry(at, name, &node);
-	}
+	return p.tag != q.tag ? p.tag - q.tag : bytes_compare(p.name, q.name);
 }
 
 int directory_builder_finish(struct directory_builder *b, struct directory **out,
 			     struct error *err)
 {
-	if (b->count) {
-		qsort_r(b->entries, b->count, sizeof(*b->entries), compare_entries,
-			b->text.ptr);
-	}
-	uint64_t size = encoded_size(b);
-	uint8_t *encoding =
-		size <= DIRECTORY_ENCODING_MAX ? malloc((size_t)MAX(size, (uint64_t)1)) : NULL;
+	size_t len = b->encoded.len, used = 0;
+	uint8_t *encoding = malloc(MAX(len, (size_t)1));
 
 	if (!encoding) {
 		clear(b);
-		return error_set(err, ERROR_LIMIT, "a directory of %llu bytes is too large",
-				 (unsigned long long)size);
+		return error_set(err, ERROR_LIMIT, "no memory for a directory of %zu bytes",
+				 len);
 	}
-	encode(b, encoding);
+	if (b->count) {
+		qsort_r(b->offsets, b->count, sizeof(*b->offsets), compare_entries,
+			&b->encoded);
+	}
+	for (size_t i = 0; i < b->count; i++) {
+		struct placed p = placed_at(&b->encoded, b->offsets[i]);
+
+		memcpy(encoding + used, b->encoded.ptr + b->offsets[i], p.len);
+		used += p.len;
+	}
 	clear(b);
 	/* Decoding checks what only the whole can show: unique names, the sum of the sizes. */
-	return directory_decode_owned(encoding, (size_t)size, out, err);
+	return directory_decode_owned(encoding, len, out, err);
 }
 
 /* Takes the next field of a Directory message and adds it. */

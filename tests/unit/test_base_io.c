@@ -182,7 +182,23 @@ static void test_make_directories_below_a_file(void **state unused)
 	snprintf(path, sizeof(path), "%s/f/g", folder);
 	assert_true(make_directories(path, 0755, &err) < 0);
 	assert_int_equal(err.os_errno, ENOTDIR);
+	/* Names the file that is in the way, and not what should have come below it. */
+	path[strlen(path) - strlen("/g")] = '\0';
 	assert_non_null(strstr(err.text, path));
+	assert_null(strstr(err.text, "/f/g"));
+
+	err = (struct error){0};
+	assert_true(make_directories(path, 0755, &err) < 0);
+	assert_int_equal(err.os_errno, ENOTDIR);
+}
+
+static void test_make_directories_of_nothing(void **state unused)
+{
+	struct error err = {0};
+
+	assert_true(make_directories("", 0755, &err) < 0);
+	assert_int_equal(err.os_errno, ENOENT);
+	assert_int_equal(make_directories("/", 0755, &err), 0);
 }
 
 static void test_sync_directory(void **state unused)
@@ -263,11 +279,17 @@ static void test_open_file_limit(void **state unused)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST(test_pipe_is_read_whole), TEST(test_end_of_file_is_short),
-		TEST(test_failures_are_told),  TEST(test_cleanup_close),
-		TEST(test_make_directories),   TEST(test_make_directories_below_a_file),
-		TEST(test_sync_directory),     TEST(test_small_file),
-		TEST(test_small_file_limit),   TEST(test_failed_write_leaves_nothing),
+		TEST(test_pipe_is_read_whole),
+		TEST(test_end_of_file_is_short),
+		TEST(test_failures_are_told),
+		TEST(test_cleanup_close),
+		TEST(test_make_directories),
+		TEST(test_make_directories_below_a_file),
+		TEST(test_make_directories_of_nothing),
+		TEST(test_sync_directory),
+		TEST(test_small_file),
+		TEST(test_small_file_limit),
+		TEST(test_failed_write_leaves_nothing),
 		TEST(test_open_file_limit),
 	};
 

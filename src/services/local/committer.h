@@ -23,7 +23,8 @@
 struct local_store;
 struct batch;
 
-#define COMMIT_OBJECTS ((size_t)16384)
+/* Each object may dirty a page of 4 KiB of the index, which a commit holds in memory. */
+#define COMMIT_OBJECTS ((size_t)8192)
 #define COMMIT_BYTES ((uint64_t)256 << 20)
 #define COMMIT_FILES ((size_t)1024)
 #define PACK_BUFFER_SIZE ((size_t)4 << 20)

@@ -3,8 +3,13 @@
 #include <errno.h>
 #include <lmdb.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define READ_TXNS_KEPT 32
+#define READS_PER_RELEASE 32768u
+#define RESIDENT_MAX ((size_t)64 << 20)
 
 struct index {
 	MDB_env *env;
@@ -12,6 +17,7 @@ struct index {
 	pthread_mutex_t lock; /* guards idle and idle_count */
 	MDB_txn *idle[READ_TXNS_KEPT];
 	unsigned idle_count;
+	_Atomic unsigned reads;
 };
 
 struct index_write {
@@ -161,6 +167,32 @@ void index_close(struct index *ix)
 	free(ix);
 }
 
+/*
+ * Every so many reads, lets go of the pages of a large index that this process has looked at:
+ * they stay in the page cache of the system, which may use their memory, and come back at the
+ * cost of a minor fault. Otherwise an import into a store of millions of objects would hold all
+ * of its index.
+ */
+static void release_pages(struct index *ix)
+{
+	MDB_envinfo info;
+
+	if (atomic_fetch_add_explicit(&ix->reads, 1, memory_order_relaxed) %
+		    READS_PER_RELEASE !=
+	    READS_PER_RELEASE - 1) {
+		return;
+	}
+	if (mdb_env_info(ix->env, &info) == 0 && info.me_mapaddr) {
+		size_t used = (info.me_last_pgno + 1) * (size_t)sysconf(_SC_PAGESIZE);
+
+		if (used > RESIDENT_MAX) {
+			/* A shared mapping of a file: nothing is lost, and readers may be at
+			 * it. */
+			madvise(info.me_mapaddr, used, MADV_DONTNEED);
+		}
+	}
+}
+
 /* A reset transaction keeps its reader slot: renewing it costs no lock between processes. */
 static int read_begin(struct index *ix, MDB_txn **out, struct error *err)
 {
@@ -183,6 +215,7 @@ static int read_begin(struct index *ix, MDB_txn **out, struct error *err)
 	if (rc) {
 		return lmdb_error(err, rc, "begin reading");
 	}
+	release_pages(ix);
 	*out = txn;
 	return 0;
 }

@@ -1,0 +1,109 @@
+"""Who competes. One more line in CONTENDERS is one more contender.
+
+Commands are lists of words with places to be filled in:
+
+  {program}  the program measured     {tree}  the tree to be copied or imported
+  {home}     a directory for what the contender keeps; empty before `fill`
+  {address}  the same as a file:// address       {mnt}  an empty directory to mount on
+  {out}      a path that does not exist yet, for `export`
+
+What a contender cannot do is left out (None) and its scenarios are skipped for it.
+"""
+
+import shutil
+import urllib.parse
+from dataclasses import dataclass, replace
+
+NAME = "tree"
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    about: str
+    fill: tuple  # copies or imports {tree} into {home}
+    refill: tuple | None = None  # again, when nothing has changed
+    recheck: tuple | None = None  # again, reading every byte
+    mount: tuple | None = None  # returns when {mnt} can be used; a daemon may stay behind
+    umount: tuple | None = None
+    view: str = "{tree}"  # where the tree is then
+    export: tuple | None = None  # from {home} (or the tree) to {out}
+    program: str = ""
+    ours: bool = False  # the project's aims are for it
+    needs_root: bool = False
+    needs_fuse: bool = False  # to mount; without it only the rest is measured
+    default: bool = True  # False: only when named by --contenders
+
+    def missing(self, is_root):
+        """Why it cannot compete here, or None."""
+        if self.needs_root and not is_root:
+            return "needs root"
+        for word in (self.program or self.fill[0], (self.mount or self.fill)[0]):
+            if "{" not in word and not shutil.which(word):
+                return f"{word} is not there"
+        return None
+
+    @property
+    def can_be_seen(self):
+        """Whether there is something to walk and read: a mount, or plain files."""
+        return bool(self.mount) or "{mnt}" not in self.view
+
+    @property
+    def keeps_home(self):
+        """Whether what was filled is needed again; if not, its space is given back at once."""
+        return bool(self.mount or self.refill)
+
+    def unmounted(self):
+        return replace(self, mount=None, umount=None)
+
+    def words(self, command, **places):
+        address = "file://" + urllib.parse.quote(str(places.get("home", "")))
+        return [word.format(program=self.program, address=address, **places) for word in command]
+
+
+def cairn(name, about, *, program="", to_import=(), to_mount=(), default=True):
+    """A cairn with these options; program is filled in by --cairn when it is empty."""
+    start = ("{program}", "--store", "{address}/store")
+    first = (*start, "import", "{tree}", "--name", NAME, *to_import)
+    return Contender(
+        name, about, program=program, ours=True, needs_fuse=True,
+        default=default,
+        fill=first, refill=first, recheck=(*first, "--no-cache"),
+        mount=(*start, "mount", "{mnt}", "--list-root", *to_mount),
+        umount=("{program}", "umount", "{mnt}"),
+        view="{mnt}/" + NAME,
+        export=(*start, "export", NAME, "{out}"))
+
+
+NATIVE = "native"
+
+CONTENDERS = (
+    Contender(NATIVE, "cp -a on the same file system", fill=("cp", "-a", "{tree}", "{home}/tree"),
+              export=("cp", "-a", "{tree}", "{out}")),
+    cairn("cairn", "cairn as it comes"),
+    cairn("cairn-1", "one thread each", to_import=("--threads", "1"), to_mount=("--threads", "1"),
+          default=False),
+    Contender("squashfs", "mksquashfs (zstd) and the kernel's reader", needs_root=True,
+              fill=("mksquashfs", "{tree}", "{home}/image", "-comp", "zstd", "-quiet",
+                    "-no-progress"),
+              mount=("mount", "-o", "loop,ro", "{home}/image", "{mnt}"), umount=("umount", "{mnt}"),
+              view="{mnt}", default=False),
+)
+
+
+def choose(names, program, also):
+    """The contenders with these names (default: those that are on by default); also holds
+    (name, program) pairs, other builds of cairn to be compared with."""
+    table = [replace(one, program=str(program)) if one.fill[0] == "{program}" else one
+             for one in CONTENDERS]
+    table += [cairn(name, f"cairn, {path}", program=str(path)) for name, path in also]
+    known = {one.name: one for one in table}
+    if len(known) != len(table):
+        raise ValueError("two contenders have the same name")
+    if not names:
+        return [one for one in table if one.default]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no contender {', '.join(unknown)}; there are {', '.join(known)}")
+    # Everything is compared with native.
+    return [one for one in table if one.name in names or one.name == NATIVE]

@@ -1,0 +1,240 @@
+"""One run: its places, its tools, the samples gathered, and mounted contenders."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness import machine, process
+from harness.contenders import NATIVE
+from harness.paths import BENCH, remove_tree
+
+MOUNT_TIMEOUT = 120
+DAEMON_END_TIMEOUT = 60
+SETTLE_SECONDS = 30
+RANDOM_READS = 20_000
+RANDOM_SEED = 1
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def build_tools(folder):
+    """Compiles the clients; they are small enough to do it for every run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    compiler = os.environ.get("CC", "cc")
+    for name in ("walk", "pread"):
+        process.run([compiler, "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-o", folder / name,
+                     BENCH / f"{name}.c"], 120)
+
+
+def mounts_below(folder):
+    """Mount points below a directory, the innermost first. (Names of ours need no unescaping:
+    Bench refuses a directory with spaces.)"""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().split("\n"):
+        fields = line.split(" ")
+        if len(fields) > 4:
+            if fields[4].startswith(f"{folder}/"):
+                found.append(fields[4])
+    return sorted(found, key=len, reverse=True)
+
+
+def unmount_all(folder):
+    for point in mounts_below(folder):
+        command = ["umount", "-l"] if machine.is_root() else ["fusermount3", "-u", "-z"]
+        subprocess.run([*command, point], timeout=60, stderr=subprocess.DEVNULL)
+
+
+class Bench:
+    """The state of a run. Everything lies below `work`, which is removed at its end."""
+
+    def __init__(self, work, tree, manifest, contenders, timeout):
+        self.work = Path(work)
+        self.tree = Path(tree)
+        self.manifest = manifest
+        self.entries = manifest["files"] + manifest["directories"] + manifest["symlinks"]
+        self.contenders = list(contenders)
+        self.timeout = timeout
+        self.cold = machine.can_drop_caches()
+        self.samples = {}
+        self.failed = {}
+        self.round = 0
+        self.tree_sum = None
+
+    def prepare(self):
+        if any(byte <= 0x20 or byte == 0x5c for byte in os.fsencode(self.work)):
+            raise process.RunError(f"{self.work}: spaces and backslashes are not supported here")
+        self.clean()
+        self.work.mkdir(parents=True)
+        build_tools(self.work / "tools")
+
+    def clean(self):
+        unmount_all(self.work)
+        for pid in process.children():
+            if not process.await_exit(pid, 0):
+                say(f"killing a daemon that was left, {pid}")
+            process.kill_child(pid)
+        remove_tree(self.work)
+
+    # Turns
+
+    def turn(self, able=lambda contender: True):
+        """The contenders that can do something; another one goes first in every round."""
+        left = [one for one in self.contenders if one.name not in self.failed and able(one)]
+        if left:
+            start = self.round % len(left)
+            left = left[start:] + left[:start]
+        return left
+
+    def attempt(self, contender, action, *arguments):
+        """Runs a part of a scenario. Who fails is out of the race, but does not end it."""
+        if contender.name in self.failed:
+            return
+        try:
+            action(self, contender, *arguments)
+        except process.RunError as error:
+            if contender.name == NATIVE:
+                raise
+            say(f"{contender.name} failed and is out:\n{error}")
+            self.failed[contender.name] = str(error)
+            unmount_all(self.work)
+
+    def record(self, metric, contender, value, **details):
+        sample = {"value": value, "round": self.round, **details}
+        self.samples.setdefault(metric, {}).setdefault(contender.name, []).append(sample)
+        say(f"  {metric:16} {contender.name:12} {value:.6g}")
+
+    # Places and commands
+
+    def places(self, contender):
+        base = self.work / contender.name
+        return {"tree": self.tree, "home": base / "home", "mnt": base / "mnt", "out": base / "out"}
+
+    def run(self, contender, command, *, sample=False, pin=None, timeout=None):
+        words = contender.words(command, **self.places(contender))
+        prefix = ["taskset", "-c", str(pin)] if pin is not None else []
+        return process.run(prefix + words, timeout or self.timeout, sample=sample)
+
+    def fresh_home(self, contender):
+        home = self.places(contender)["home"]
+        remove_tree(home)
+        home.mkdir(parents=True)
+        os.sync()
+
+    def remove(self, contender, place):
+        remove_tree(self.places(contender)[place])
+        os.sync()
+
+    def ensure_filled(self, contender):
+        """For scenarios that need a store when the import scenarios did not leave one."""
+        if contender.keeps_home and not any(self.places(contender)["home"].glob("*")):
+            self.fresh_home(contender)
+            self.run(contender, contender.fill)
+            os.sync()
+
+    # Clients
+
+    def probe(self, tool, *arguments, pin=None):
+        prefix = ["taskset", "-c", str(pin)] if pin is not None else []
+        done = process.run([*prefix, self.work / "tools" / tool, *arguments], self.timeout)
+        return json.loads(done.output)
+
+    def walk(self, mode, folder, pin=None):
+        """Goes over a tree; RunError when it is not the one it should be."""
+        seen = self.probe("walk", mode, folder, pin=pin)
+        for key in ("files", "directories", "symlinks", "bytes", "name_bytes"):
+            if seen[key] != self.manifest[key]:
+                raise process.RunError(f"{folder} has {seen[key]} {key} where the tree has "
+                                       f"{self.manifest[key]}")
+        return seen
+
+    def large(self, mode, view, pin=None):
+        path = Path(view) / self.manifest["large_file"]
+        extra = (RANDOM_READS, RANDOM_SEED) if mode == "rand" else ()
+        seen = self.probe("pread", mode, path, *extra, pin=pin)
+        if mode == "seq" and seen["bytes"] != self.manifest["large_bytes"]:
+            raise process.RunError(f"{path}: {seen['bytes']} bytes came")
+        return seen
+
+    def check(self, folder):
+        """Compares names, modes and contents with those of the tree."""
+        if self.tree_sum is None:
+            self.tree_sum = self.walk("check", self.tree)["sum"]
+        if self.walk("check", folder)["sum"] != self.tree_sum:
+            raise process.RunError(f"{folder} is not what was put in")
+
+    def warm_tree(self):
+        self.walk("read", self.tree)
+
+
+class Mounted:
+    """A contender whose tree can be seen; a context manager that always takes it away again."""
+
+    def __init__(self, bench, contender, *, cold=False, pin=None):
+        self.bench = bench
+        self.contender = contender
+        self.pin = pin
+        self.cold = cold
+        self.daemons = set()
+        self.mount_seconds = None
+        self.view = Path(contender.view.format(**bench.places(contender)))
+
+    def __enter__(self):
+        if self.cold:
+            machine.drop_caches()
+        if self.contender.mount:
+            self.bench.places(self.contender)["mnt"].mkdir(parents=True, exist_ok=True)
+            before = process.children()
+            try:
+                done = self.bench.run(self.contender, self.contender.mount, pin=self.pin,
+                                      timeout=MOUNT_TIMEOUT)
+                self.mount_seconds = done.seconds
+            finally:
+                self.daemons = process.children() - before
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if not self.contender.umount:
+            return
+        try:
+            self.bench.run(self.contender, self.contender.umount, timeout=MOUNT_TIMEOUT)
+        except process.RunError:
+            unmount_all(self.bench.work)
+            if kind is None:
+                raise
+        finally:
+            for pid in self.daemons:
+                process.end_daemon(pid, DAEMON_END_TIMEOUT)
+
+    def timed(self, metric, probe, *arguments):
+        """Runs a client and records its time, and the processor time on both sides."""
+        before = self.daemon_cpu()
+        seen = probe(*arguments, pin=self.pin)
+        suffix = "@1" if self.pin is not None else ""
+        self.bench.record(metric + suffix, self.contender, seen["seconds"],
+                          client_cpu=seen["cpu_seconds"],
+                          daemon_cpu=round(self.daemon_cpu() - before, 3))
+
+    def daemon_cpu(self):
+        return sum(process.cpu_seconds(pid) for pid in self.daemons)
+
+    def anonymous(self):
+        """Bytes of memory of the daemon that are its own, not of mapped files."""
+        return sum(process.memory(pid).get("RssAnon", 0) for pid in self.daemons)
+
+    def settled(self):
+        """The same once it no longer changes: forgetting goes on behind the kernel's back."""
+        if not self.daemons:
+            return 0
+        deadline = time.monotonic() + SETTLE_SECONDS
+        last, since = self.anonymous(), time.monotonic()
+        while time.monotonic() < deadline and time.monotonic() - since < 1:
+            time.sleep(0.1)
+            now = self.anonymous()
+            if now != last:
+                last, since = now, time.monotonic()
+        return last
