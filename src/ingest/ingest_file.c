@@ -48,9 +48,8 @@ static void fill_node(struct node *out, const struct stat *st, const struct dige
 	};
 }
 
-/* Asker: the node of a file that did not change since an earlier import. */
-static int find_seen(const struct ingest *in, const struct stat *st, struct node *out,
-		     struct error *err)
+/* Did this file not change since an earlier import? Then its node is known. */
+static bool find_seen(const struct ingest *in, const struct stat *st, struct node *out)
 {
 	struct seen_key key = key_of(st);
 	struct seen_value seen;
@@ -59,15 +58,11 @@ static int find_seen(const struct ingest *in, const struct stat *st, struct node
 	if (seen_cache_lookup(in->store->seen, &key, &seen, NULL) <= 0 ||
 	    seen.size != (uint64_t)st->st_size || seen.mtime_ns != ns_of(st->st_mtim) ||
 	    seen.ctime_ns != ns_of(st->st_ctim)) {
-		return 0;
+		return false;
 	}
-	int r = blob_service_has(in->store->blobs, &seen.digest, err);
-
-	if (r > 0) {
-		fill_node(out, st, &seen.digest);
-		atomic_fetch_add_explicit(&in->stats->bytes, out->size, memory_order_relaxed);
-	}
-	return r;
+	fill_node(out, st, &seen.digest);
+	atomic_fetch_add_explicit(&in->stats->bytes, out->size, memory_order_relaxed);
+	return true;
 }
 
 /*
@@ -287,7 +282,7 @@ int ingest_file(struct ingest_worker *w, int dirfd, const char *name, bool alone
 		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
 			return ingest_entry_errno(err, errno, "cannot stat");
 		}
-		r = S_ISREG(st.st_mode) ? find_seen(in, &st, out, err) : set_changed(err);
+		r = S_ISREG(st.st_mode) ? find_seen(in, &st, out) : set_changed(err);
 	}
 	if (r == 0) {
 		r = open_and_read(w, dirfd, name, alone, out, err);

@@ -8,7 +8,7 @@ import pytest
 
 from harness import BIG, CAIRN, Mount, cairn, run, write
 
-COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "version"]
+COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "reindex", "version"]
 HEX = re.compile(r"[0-9a-f]{64}")
 
 

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include <cmocka.h>
 
 #include "base/io.h"
+#include "base/proc.h"
 
 #define PIPED ((size_t)1 << 20)
 
@@ -274,6 +276,24 @@ static void test_open_file_limit(void **state unused)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 }
 
+static void test_mapping_of_a_file(void **state unused)
+{
+	int fd = openat(folder_fd, "mapped", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	assert_int_equal(ftruncate(fd, PIPED), 0);
+	assert_null(proc_mapping_of(fd));
+	size_t before = proc_resident_file_bytes();
+	uint8_t *map = mmap(NULL, PIPED, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	assert_ptr_not_equal(map, MAP_FAILED);
+	memset(map, 1, PIPED);
+	assert_ptr_equal(proc_mapping_of(fd), map);
+	/* The counters behind it lag by some pages for each CPU. */
+	assert_true(proc_resident_file_bytes() > before + PIPED / 2);
+	munmap(map, PIPED);
+	close(fd);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -291,6 +311,7 @@ int main(void)
 		TEST(test_small_file_limit),
 		TEST(test_failed_write_leaves_nothing),
 		TEST(test_open_file_limit),
+		TEST(test_mapping_of_a_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,7 @@ struct batch;
 #define COMMIT_OBJECTS ((size_t)8192)
 #define COMMIT_BYTES ((uint64_t)256 << 20)
 #define COMMIT_FILES ((size_t)1024)
-#define PACK_BUFFER_SIZE ((size_t)4 << 20)
+#define PACK_BUFFER_SIZE ((size_t)2 << 20)
 #define PACK_BUFFERS 3
 
 struct pack_buffer {

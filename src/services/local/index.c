@@ -7,9 +7,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/proc.h"
+
 #define READ_TXNS_KEPT 32
-#define READS_PER_RELEASE 32768u
-#define RESIDENT_MAX ((size_t)64 << 20)
+/* One fault maps up to 64 KiB, so this is at most 16 MiB more than what is allowed. */
+#define ACCESSES_PER_CHECK 256u
+#define RESIDENT_MAX ((size_t)24 << 20)
 
 struct index {
 	MDB_env *env;
@@ -17,7 +20,8 @@ struct index {
 	pthread_mutex_t lock; /* guards idle and idle_count */
 	MDB_txn *idle[READ_TXNS_KEPT];
 	unsigned idle_count;
-	_Atomic unsigned reads;
+	_Atomic unsigned accesses;
+	void *map; /* where LMDB has its file; NULL: not known */
 };
 
 struct index_write {
@@ -97,6 +101,14 @@ static int open_tables(struct index *ix, bool create, bool read_only, struct err
 	return rc ? lmdb_error(err, rc, "commit") : 0;
 }
 
+/* LMDB does not tell where it maps its file. */
+static void *map_of(MDB_env *env)
+{
+	int fd;
+
+	return mdb_env_get_fd(env, &fd) == 0 ? proc_mapping_of(fd) : NULL;
+}
+
 static int open_env(struct index *ix, const char *path, bool read_only, struct error *err)
 {
 	int dead;
@@ -142,6 +154,7 @@ int index_open(struct index **out, const char *path, unsigned flags, struct erro
 	int rc = open_env(ix, path, read_only, err);
 
 	if (rc == 0) {
+		ix->map = map_of(ix->env);
 		rc = open_tables(ix, flags & INDEX_CREATE, read_only, err);
 	}
 	if (rc) {
@@ -168,28 +181,29 @@ void index_close(struct index *ix)
 }
 
 /*
- * Every so many reads, lets go of the pages of a large index that this process has looked at:
- * they stay in the page cache of the system, which may use their memory, and come back at the
- * cost of a minor fault. Otherwise an import into a store of millions of objects would hold all
- * of its index.
+ * Lets go of the pages of the index when this process holds many: they stay in the page cache
+ * of the system, which may use their memory, and come back at the cost of a minor fault.
+ * Otherwise an import into a store of millions of objects would hold all of its index.
  */
 static void release_pages(struct index *ix)
 {
 	MDB_envinfo info;
 
-	if (atomic_fetch_add_explicit(&ix->reads, 1, memory_order_relaxed) %
-		    READS_PER_RELEASE !=
-	    READS_PER_RELEASE - 1) {
-		return;
+	if (ix->map && mdb_env_info(ix->env, &info) == 0 &&
+	    info.me_last_pgno * (size_t)sysconf(_SC_PAGESIZE) > RESIDENT_MAX &&
+	    proc_resident_file_bytes() > RESIDENT_MAX) {
+		/* A shared mapping of a file: nothing is lost, and readers may be at it. */
+		madvise(ix->map, (info.me_last_pgno + 1) * (size_t)sysconf(_SC_PAGESIZE),
+			MADV_DONTNEED);
 	}
-	if (mdb_env_info(ix->env, &info) == 0 && info.me_mapaddr) {
-		size_t used = (info.me_last_pgno + 1) * (size_t)sysconf(_SC_PAGESIZE);
+}
 
-		if (used > RESIDENT_MAX) {
-			/* A shared mapping of a file: nothing is lost, and readers may be at
-			 * it. */
-			madvise(info.me_mapaddr, used, MADV_DONTNEED);
-		}
+static void count_access(struct index *ix)
+{
+	if (atomic_fetch_add_explicit(&ix->accesses, 1, memory_order_relaxed) %
+		    ACCESSES_PER_CHECK ==
+	    ACCESSES_PER_CHECK - 1) {
+		release_pages(ix);
 	}
 }
 
@@ -215,7 +229,7 @@ static int read_begin(struct index *ix, MDB_txn **out, struct error *err)
 	if (rc) {
 		return lmdb_error(err, rc, "begin reading");
 	}
-	release_pages(ix);
+	count_access(ix);
 	*out = txn;
 	return 0;
 }
@@ -324,6 +338,8 @@ int index_write_put(struct index_write *w, enum index_table table, struct bytes 
 	MDB_val k = val_of(key), v = val_of(value);
 	int rc = mdb_put(w->txn, w->ix->tables[table], &k, &v, replace ? 0 : MDB_NOOVERWRITE);
 
+	count_access(w->ix);
+
 	return rc == 0 || rc == MDB_KEYEXIST ? 0 : lmdb_error(err, rc, "put");
 }
 
@@ -368,6 +384,7 @@ int index_write_commit(struct index_write *w, struct error *err)
 {
 	int rc = mdb_txn_commit(w->txn);
 
+	release_pages(w->ix);
 	free(w);
 	return rc ? lmdb_error(err, rc, "commit") : 0;
 }
