@@ -38,14 +38,23 @@ class User:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def open_device():
-    """Debian's udev lets everybody open /dev/fuse; without udev only root may."""
+def usual_system():
+    """
+    What every booted Debian has, and a bare container may lack: a /dev/fuse that everybody may
+    open (by udev), and the /etc/mtab that fusermount3 reads.
+    """
+    if not AS_ROOT:
+        yield
+        return
     mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
-    if AS_ROOT:
-        os.chmod("/dev/fuse", 0o666)
+    os.chmod("/dev/fuse", 0o666)
+    no_mtab = not os.path.lexists("/etc/mtab")
+    if no_mtab:
+        os.symlink("/proc/self/mounts", "/etc/mtab")
     yield
-    if AS_ROOT:
-        os.chmod("/dev/fuse", mode)
+    if no_mtab:
+        os.unlink("/etc/mtab")
+    os.chmod("/dev/fuse", mode)
 
 
 @pytest.fixture

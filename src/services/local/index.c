@@ -248,27 +248,41 @@ static void read_end(struct index *ix, MDB_txn *txn)
 	}
 }
 
-int index_get(struct index *ix, enum index_table table, struct bytes key, void *value,
-	      size_t size, struct error *err)
+/* Asker: 1 with the value and the read that it is borrowed from, which the caller ends. */
+static int find(struct index *ix, enum index_table table, struct bytes key, MDB_txn **txn,
+		MDB_val *value, struct error *err)
 {
-	MDB_val k = val_of(key), v;
-	MDB_txn *txn;
-	int rc = read_begin(ix, &txn, err);
+	MDB_val k = val_of(key);
+	int rc = read_begin(ix, txn, err);
 
 	if (rc) {
 		return rc;
 	}
-	rc = mdb_get(txn, ix->tables[table], &k, &v);
-	if (rc == 0 && v.mv_size != size) {
+	rc = mdb_get(*txn, ix->tables[table], &k, value);
+	if (rc == 0) {
+		return 1;
+	}
+	read_end(ix, *txn);
+	return rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "get");
+}
+
+int index_get(struct index *ix, enum index_table table, struct bytes key, void *value,
+	      size_t size, struct error *err)
+{
+	MDB_txn *txn;
+	MDB_val v;
+	int rc = find(ix, table, key, &txn, &v, err);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	if (v.mv_size == size) {
+		memcpy(value, v.mv_data, size);
+	} else {
 		rc = error_set(
 			err, ERROR_CORRUPT,
 			"the index of the store is damaged (table %s: a value of %zu bytes)",
 			table_names[table], v.mv_size);
-	} else if (rc == 0) {
-		memcpy(value, v.mv_data, size);
-		rc = 1;
-	} else {
-		rc = rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "get");
 	}
 	read_end(ix, txn);
 	return rc;
@@ -277,21 +291,14 @@ int index_get(struct index *ix, enum index_table table, struct bytes key, void *
 int index_get_append(struct index *ix, enum index_table table, struct bytes key,
 		     struct buffer *out, struct error *err)
 {
-	MDB_val k = val_of(key), v;
 	MDB_txn *txn;
-	int rc = read_begin(ix, &txn, err);
+	MDB_val v;
+	int rc = find(ix, table, key, &txn, &v, err);
 
-	if (rc) {
-		return rc;
-	}
-	rc = mdb_get(txn, ix->tables[table], &k, &v);
-	if (rc == 0) {
+	if (rc > 0) {
 		buffer_append(out, v.mv_data, v.mv_size);
-		rc = 1;
-	} else {
-		rc = rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "get");
+		read_end(ix, txn);
 	}
-	read_end(ix, txn);
 	return rc;
 }
 
