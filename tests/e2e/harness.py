@@ -19,6 +19,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 CAIRN = pathlib.Path(os.environ.get("CAIRN", PROJECT / "build/src/cli/cairn")).absolute()
 HELPERS = pathlib.Path(os.environ.get("CAIRN_HELPERS", CAIRN.parents[2] / "tests/e2e"))
@@ -260,6 +262,23 @@ def break_hangs():
 
 
 # ---- Trees ----
+
+@contextlib.contextmanager
+def loop_disk(folder, size, *mkfs):
+    """A file system of its own, mounted; needs root."""
+    image, path = folder / "image", folder / "disk"
+    with open(image, "wb") as f:
+        f.truncate(size)
+    run([*mkfs, image])
+    path.mkdir()
+    result = run(["mount", "-o", "loop", image, path], check=False)
+    if result.code != 0:
+        pytest.skip(f"no loop devices: {result.err.strip()}")
+    live_mounts.add(str(path))
+    yield path
+    run(["umount", path])
+    live_mounts.discard(str(path))
+
 
 def write(path, content=b"", mode=None):
     path = pathlib.Path(path)

@@ -1,7 +1,7 @@
 """A full disk: a clear error, nothing lost, and work goes on when there is room again."""
 import pytest
 
-from harness import (Store, assert_same_tree, live_mounts, pattern, remove_tree, run, write)
+from harness import Store, assert_same_tree, loop_disk, pattern, remove_tree, write
 
 pytestmark = pytest.mark.root
 
@@ -9,18 +9,8 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def small_disk(folder):
     """An ext4 file system of 48 MiB."""
-    image, path = folder / "image", folder / "disk"
-    with open(image, "wb") as f:
-        f.truncate(48 << 20)
-    run(["mkfs.ext4", "-q", "-F", "-m", "0", image])
-    path.mkdir()
-    result = run(["mount", "-o", "loop", image, path], check=False)
-    if result.code != 0:
-        pytest.skip(f"no loop devices: {result.err.strip()}")
-    live_mounts.add(str(path))
-    yield path
-    run(["umount", path])
-    live_mounts.discard(str(path))
+    with loop_disk(folder, 48 << 20, "mkfs.ext4", "-q", "-F", "-m", "0") as path:
+        yield path
 
 
 def make_trees(source):
