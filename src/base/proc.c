@@ -1,7 +1,10 @@
 #include "base/proc.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -11,21 +14,45 @@
 size_t proc_resident_file_bytes(void)
 {
 	char text[128];
-	unsigned long shared = 0;
 	int fd cleanup(cleanup_close) = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	const char *at = text;
 
 	text[MAX(n, 0)] = '\0';
 	/* size, resident, shared: in pages. */
-	return sscanf(text, "%*u %*u %lu", &shared) == 1
-		       ? shared * (size_t)sysconf(_SC_PAGESIZE)
-		       : 0;
+	for (int field = 0; at && field < 2; field++) {
+		at = strchr(at + 1, ' ');
+	}
+	return at ? strtoul(at, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+/* A line of maps: "start-end perms offset major:minor inode path". Is it of this file? */
+static bool is_mapping_of(const char *line, const struct stat *st, unsigned long *start)
+{
+	const char *at = strchr(line, ' ');
+	char *end;
+
+	/* Behind the permissions, then behind the offset. */
+	at = at ? strchr(at + 1, ' ') : NULL;
+	at = at ? strchr(at + 1, ' ') : NULL;
+	if (!at) {
+		return false;
+	}
+	unsigned device_major = (unsigned)strtoul(at, &end, 16);
+
+	if (*end != ':') {
+		return false;
+	}
+	unsigned device_minor = (unsigned)strtoul(end + 1, &end, 16);
+
+	*start = strtoul(line, NULL, 16);
+	return strtoul(end, NULL, 10) == st->st_ino &&
+	       makedev(device_major, device_minor) == st->st_dev;
 }
 
 void *proc_mapping_of(int fd)
 {
-	unsigned long start, inode;
-	unsigned device_major, device_minor;
+	unsigned long start;
 	void *found = NULL;
 	char line[512];
 	struct stat st;
@@ -36,10 +63,7 @@ void *proc_mapping_of(int fd)
 	}
 	if (fstat(fd, &st) == 0) {
 		while (!found && fgets(line, sizeof(line), maps)) {
-			if (sscanf(line, "%lx-%*x %*s %*x %x:%x %lu", &start, &device_major,
-				   &device_minor, &inode) == 4 &&
-			    inode == st.st_ino &&
-			    makedev(device_major, device_minor) == st.st_dev) {
+			if (is_mapping_of(line, &st, &start)) {
 				found = (void *)start;
 			}
 		}

@@ -454,6 +454,7 @@ static void test_writer_killed(void **state unused)
 			if (store_sync(&s, &err) != 0 || write(ready[1], "x", 1) != 1) {
 				_exit(1);
 			}
+			put_blob(&s, LARGE, 1000 + round);
 			for (unsigned i = 0;; i++) {
 				put_blob(&s, 50000, 1000000 + round * 100000 + i);
 			}
@@ -470,9 +471,16 @@ static void test_writer_killed(void **state unused)
 		check_blob(&s, LARGE, round);
 	}
 	put_blob(&s, 4000, 77);
+	/* The first large file clears away what the dead left. */
+	put_blob(&s, LARGE, 78);
 	assert_int_equal(store_sync(&s, &err), 0);
 	check_blob(&s, 4000, 77);
 	store_close(&s);
+
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/tmp", store_path);
+	assert_int_equal(rmdir(path), 0); /* empty */
 }
 
 static void test_put_file(void **state unused)

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/proc.h"
 
 #define READ_TXNS_KEPT 32
@@ -136,6 +137,13 @@ static int open_env(struct index *ix, const char *path, bool read_only, struct e
 		mdb_env_set_mapsize(ix->env, INDEX_MAP_SIZE);
 		rc = mdb_env_open(ix->env, path, flags | MDB_NOLOCK, 0644);
 	}
+	if (rc == EACCES) {
+		return error_set(
+			err, ERROR_DENIED,
+			"%s: reading the index needs permission to write to its lock file, "
+			"lock.mdb",
+			path);
+	}
 	if (rc) {
 		lmdb_error(err, rc, "open");
 		return error_wrap(err, "%s", path);
@@ -226,7 +234,7 @@ static int read_begin(struct index *ix, MDB_txn **out, struct error *err)
 	} else {
 		rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &txn);
 	}
-	if (rc) {
+	if (rc || !txn) {
 		return lmdb_error(err, rc, "begin reading");
 	}
 	count_access(ix);
@@ -269,14 +277,14 @@ static int find(struct index *ix, enum index_table table, struct bytes key, MDB_
 int index_get(struct index *ix, enum index_table table, struct bytes key, void *value,
 	      size_t size, struct error *err)
 {
-	MDB_txn *txn;
-	MDB_val v;
+	MDB_txn *txn = NULL;
+	MDB_val v = {0};
 	int rc = find(ix, table, key, &txn, &v, err);
 
 	if (rc <= 0) {
 		return rc;
 	}
-	if (v.mv_size == size) {
+	if (v.mv_data && v.mv_size == size) {
 		memcpy(value, v.mv_data, size);
 	} else {
 		rc = error_set(
@@ -291,8 +299,8 @@ int index_get(struct index *ix, enum index_table table, struct bytes key, void *
 int index_get_append(struct index *ix, enum index_table table, struct bytes key,
 		     struct buffer *out, struct error *err)
 {
-	MDB_txn *txn;
-	MDB_val v;
+	MDB_txn *txn = NULL;
+	MDB_val v = {0};
 	int rc = find(ix, table, key, &txn, &v, err);
 
 	if (rc > 0) {
@@ -306,7 +314,7 @@ int index_scan(struct index *ix, enum index_table table, struct bytes from, inde
 	       void *context, struct error *err)
 {
 	MDB_cursor *cursor;
-	MDB_txn *txn;
+	MDB_txn *txn = NULL;
 	int rc = read_begin(ix, &txn, err);
 
 	if (rc) {

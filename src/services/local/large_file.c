@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -23,7 +22,7 @@
 struct large_writer {
 	struct local_store *store;
 	struct outboard_builder *builder;
-	char temporary[LOCAL_NAME_SIZE];
+	char temporary[SCRATCH_NAME_SIZE];
 	int fd;
 	uint64_t size;
 	uint64_t written_back;
@@ -35,19 +34,19 @@ struct large_writer {
 
 int large_writer_new(struct local_store *s, struct large_writer **out, struct error *err)
 {
-	static _Atomic uint64_t serial;
 	struct large_writer *w = xcalloc(1, sizeof(*w));
+	int rc = scratch_name(&s->scratch, s->dirfd, w->temporary, err);
 
 	w->store = s;
-	snprintf(w->temporary, sizeof(w->temporary), "tmp/%ld-%llu", (long)getpid(),
-		 (unsigned long long)atomic_fetch_add(&serial, 1));
-	/* A file of this name can only be left over from a dead process. */
-	unlinkat(s->dirfd, w->temporary, 0);
-	w->fd = openat(s->dirfd, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
-	if (w->fd < 0) {
-		int rc = error_set_errno(err, errno, "cannot create %s/%s", s->path,
-					 w->temporary);
-
+	w->fd = -1;
+	if (rc == 0) {
+		w->fd = openat(s->dirfd, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+			       0444);
+		rc = w->fd >= 0 ? 0
+				: error_set_errno(err, errno, "cannot create %s/%s", s->path,
+						  w->temporary);
+	}
+	if (rc) {
 		free(w);
 		return rc;
 	}

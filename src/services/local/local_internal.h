@@ -7,6 +7,7 @@
 #include "services/local/index.h"
 #include "services/local/local_store.h"
 #include "services/local/record.h"
+#include "services/local/scratch.h"
 
 /*
  * Blobs of at least this size are plain files, smaller ones are packed. Measured: below it the
@@ -41,6 +42,7 @@ struct local_store {
 	struct file_cache packs;
 	struct file_cache files;
 	struct committer committer;
+	struct scratch scratch;
 	struct recent_blob recent[RECENT_BLOBS];
 };
 

@@ -184,6 +184,27 @@ static int open_index(struct local_store *s, bool create, struct error *err)
 			  err);
 }
 
+/* The names of a new store's folders, of its index, and of itself. */
+static int sync_names(struct local_store *s, struct error *err)
+{
+	static const char *const folders[] = {"index", ".", ".."};
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(folders); i++) {
+		int fd cleanup(cleanup_close) =
+			openat(s->dirfd, folders[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		/* The folder above may be closed to us; then it is not ours to sync. */
+		if (fd < 0 && errno == EACCES) {
+			continue;
+		}
+		rc = fd < 0 ? error_set_errno(err, errno, "cannot open %s/%s", s->path,
+					      folders[i])
+			    : sync_directory(fd, err);
+	}
+	return rc;
+}
+
 /* Asker: 0 when another process made the store meanwhile. Alone while it works. */
 static int create_store(struct local_store *s, struct error *err)
 {
@@ -202,6 +223,9 @@ static int create_store(struct local_store *s, struct error *err)
 	rc = create_layout(s, err);
 	if (rc == 0) {
 		rc = open_index(s, true, err);
+	}
+	if (rc == 0) {
+		rc = sync_names(s, err);
 	}
 	/* The format file comes last: a store that has one is whole. */
 	if (rc == 0) {
@@ -243,6 +267,7 @@ void local_store_free(struct local_store *s)
 		committer_done(&s->committer);
 	}
 	index_close(s->index);
+	scratch_done(&s->scratch, s->dirfd);
 	file_cache_done(&s->packs);
 	file_cache_done(&s->files);
 	for (size_t i = 0; i < RECENT_BLOBS; i++) {
@@ -267,6 +292,7 @@ static struct local_store *local_store_new(const char *path, unsigned flags)
 	s->dirfd = s->lockfd = -1;
 	s->read_only = flags & STORE_READ_ONLY;
 	atomic_init(&s->refs, 0);
+	scratch_init(&s->scratch);
 	file_cache_init(&s->packs, PACKS_OPEN_MAX);
 	file_cache_init(&s->files, FILES_OPEN_MAX);
 	for (size_t i = 0; i < RECENT_BLOBS; i++) {

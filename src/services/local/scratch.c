@@ -1,0 +1,135 @@
+#include "services/local/scratch.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+
+void scratch_init(struct scratch *s)
+{
+	*s = (struct scratch){.fd = -1};
+	pthread_mutex_init(&s->lock, NULL);
+}
+
+void scratch_done(struct scratch *s, int store_dirfd)
+{
+	if (s->fd >= 0) {
+		unlinkat(store_dirfd, s->folder, AT_REMOVEDIR);
+		close(s->fd);
+	}
+	pthread_mutex_destroy(&s->lock);
+}
+
+/* Takes over the descriptor. */
+static void remove_files(int fd)
+{
+	DIR *dir = fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		close(fd);
+		return;
+	}
+	while ((entry = readdir(dir))) {
+		unlinkat(dirfd(dir), entry->d_name, 0);
+	}
+	closedir(dir);
+}
+
+/* Failures are left to the next who cleans up. */
+static void remove_abandoned(int tmp, const char *name)
+{
+	int fd = openat(tmp, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0) {
+		/* A file: of the time before folders, or not ours to understand. */
+		return;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		close(fd);
+		return;
+	}
+	int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	/* The lock is held until the folder is gone. */
+	remove_files(again >= 0 ? again : fd);
+	unlinkat(tmp, name, AT_REMOVEDIR);
+	if (again >= 0) {
+		close(fd);
+	}
+}
+
+static void clean_up(int store_dirfd)
+{
+	int fd = openat(store_dirfd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		cleanup_close(&fd);
+		return;
+	}
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] != '.') {
+			remove_abandoned(dirfd(dir), entry->d_name);
+		}
+	}
+	closedir(dir);
+}
+
+/* Asker: 0 when somebody's cleaning up was faster than our lock. */
+static int claim(struct scratch *s, int store_dirfd, struct error *err)
+{
+	struct stat here, named;
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
+		return error_set_errno(err, errno, "cannot name a folder");
+	}
+	snprintf(s->folder, sizeof(s->folder), "tmp/%016" PRIx64, random);
+	if (mkdirat(store_dirfd, s->folder, 0755) != 0) {
+		return error_set_errno(err, errno, "cannot create %s", s->folder);
+	}
+	int fd = openat(store_dirfd, s->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0) {
+		return errno == ENOENT
+			       ? 0
+			       : error_set_errno(err, errno, "cannot open %s", s->folder);
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0 || fstat(fd, &here) != 0 ||
+	    fstatat(store_dirfd, s->folder, &named, 0) != 0 || here.st_ino != named.st_ino) {
+		close(fd);
+		return 0;
+	}
+	s->fd = fd;
+	return 1;
+}
+
+int scratch_name(struct scratch *s, int store_dirfd, char out[SCRATCH_NAME_SIZE],
+		 struct error *err)
+{
+	int rc = 1;
+
+	pthread_mutex_lock(&s->lock);
+	if (s->fd < 0) {
+		/* I/O under the lock, once: whoever comes meanwhile needs the folder too. */
+		clean_up(store_dirfd);
+		do {
+			rc = claim(s, store_dirfd, err);
+		} while (rc == 0);
+	}
+	if (rc > 0) {
+		snprintf(out, SCRATCH_NAME_SIZE, "%s/%lu", s->folder, s->serial++);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return MIN(rc, 0);
+}
