@@ -38,7 +38,7 @@ SKIPS_ALLOWED = [
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
-    "TSAN_OPTIONS": f"second_deadlock_stack=1:suppressions={PROJECT}/tests/tsan.supp",
+    "TSAN_OPTIONS": "second_deadlock_stack=1",
 }
 
 

@@ -51,7 +51,8 @@ static void block_stop_signals(sigset_t *before)
 
 static void handle_stop_signals(struct fuse_mount *m, const sigset_t *mask)
 {
-	struct sigaction action = {.sa_handler = handle_stop, .sa_flags = SA_RESTART};
+	/* No SA_RESTART: a read of requests that began before the signal has to end. */
+	struct sigaction action = {.sa_handler = handle_stop};
 
 	atomic_store(&mounted, m);
 	for (size_t i = 0; i < ARRAY_SIZE(stop_signals); i++) {

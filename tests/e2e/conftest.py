@@ -52,20 +52,13 @@ def watchdog():
 @pytest.fixture(scope="session")
 def sanitizer_folder():
     """Where sanitizers report, whichever process of a test they watch, also as another user."""
-    top = pathlib.Path(tempfile.mkdtemp(prefix="cairn-sanitizer-"))
-    top.chmod(0o755)
-    folder = top / "reports"
-    folder.mkdir()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="cairn-sanitizer-"))
     folder.chmod(0o1777)
-    # A copy, for the project may be where the other user cannot look.
-    shutil.copyfile(harness.PROJECT / "tests/tsan.supp", top / "tsan.supp")
     for kind in ("ASAN", "LSAN", "TSAN", "UBSAN"):
         options = [os.environ.get(f"{kind}_OPTIONS", ""), f"log_path={folder}/{kind}"]
-        if kind == "TSAN":
-            options.append(f"suppressions={top}/tsan.supp")
         os.environ[f"{kind}_OPTIONS"] = ":".join(filter(None, options))
     yield folder
-    shutil.rmtree(top)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from harness import (AS_ROOT, BIG, Mount, as_user, assert_same_tree, executable_for_user,
-                     give_to_user, make_sample, mount_entry, plain_user, run, wait_mounts)
+                     force_unmount, give_to_user, make_sample, mount_entry, plain_user, run)
 
 pytestmark = pytest.mark.fuse
 
@@ -113,9 +113,11 @@ def test_in_the_background(user):
     user.cairn("mount", "--list-root", user.mountpoint)
     try:
         assert user.run("ls", user.mountpoint).out == "sample\n"
-    finally:
         user.cairn("umount", user.mountpoint)
-    wait_mounts(lambda: mount_entry(user.mountpoint) is None, "unmounting")
+        assert mount_entry(user.mountpoint) is None
+    finally:
+        if mount_entry(user.mountpoint) is not None:
+            force_unmount(user.mountpoint)
 
 
 @pytest.mark.root
