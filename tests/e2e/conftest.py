@@ -2,6 +2,7 @@ import faulthandler
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 import threading
 
@@ -13,6 +14,10 @@ TEST_SECONDS = 240 * harness.SLOW
 
 
 def pytest_configure(config):
+    # Whoever starts the tests in the background may have had signals ignored: that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     config.addinivalue_line("markers", "root: needs to run as root")
     config.addinivalue_line("markers", "fuse: needs /dev/fuse")
     if not harness.CAIRN.exists():
