@@ -120,8 +120,11 @@ static int import_path(struct import_run *run, const char *path, const char *nam
 			    bytes_printable(bytes_of_string(path)), stats.skipped);
 	}
 	print_result(run, name, &node.node, &stats);
-	/* What is printed is durable, and a reader of the pipe may act on it now. */
-	fflush(stdout);
+	/*
+	 * What is printed is durable, and a reader of the pipe may act on it now. A failure
+	 * stays with the stream and is told at the end.
+	 */
+	(void)fflush(stdout);
 	return 0;
 }
 
