@@ -1,0 +1,97 @@
+/*
+ * What a damaged disk may hold: locations of the index, headers and root records of packs. The
+ * first byte chooses which.
+ */
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "castore/outboard.h"
+#include "services/local/local_internal.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(bool good)
+{
+	if (!good) {
+		abort();
+	}
+}
+
+static void try_location(struct bytes in)
+{
+	uint8_t again[LOCATION_SIZE];
+	struct error err = {0};
+	struct location l;
+
+	if (in.len != LOCATION_SIZE) {
+		return;
+	}
+	if (location_decode(in.ptr, &l, &err) != 0) {
+		check(err.code == ERROR_CORRUPT && err.text[0]);
+		return;
+	}
+	/* What readers rely on before they allocate and read. */
+	check(l.pack > 0 && l.stored <= RECORD_PAYLOAD_MAX && l.offset >= PACK_HEADER_SIZE);
+	check(l.kind != LOCATION_FILE || l.stored == outboard_encoded_size(l.size));
+	check(l.kind != LOCATION_PACK || l.encoding != ENCODING_RAW || l.size == l.stored);
+	location_encode(again, &l);
+	check(memcmp(again + 4, in.ptr + 4, LOCATION_SIZE - 4) == 0);
+}
+
+static void try_header(struct bytes in)
+{
+	uint8_t again[RECORD_HEADER_SIZE];
+	struct record r;
+
+	if (in.len == RECORD_HEADER_SIZE && record_decode(in.ptr, &r)) {
+		record_encode(again, &r);
+		check(memcmp(again, in.ptr, RECORD_HEADER_SIZE) == 0);
+	}
+	/* The check in a header keeps chance out, so the fields are also given a right one. */
+	if (in.len >= RECORD_HEADER_SIZE - 8) {
+		memcpy(&again[8], in.ptr, RECORD_HEADER_SIZE - 8);
+		again[8] = (uint8_t)(RECORD_BLOB + again[8] % RECORD_ROOT);
+		r = (struct record){.kind = (enum record_kind)again[8], .encoding = again[9]};
+		memcpy(r.digest.bytes, again + 24, DIGEST_SIZE);
+		memcpy(&r.stored, again + 12, sizeof(r.stored));
+		record_encode(again, &r);
+		check(record_decode(again, &r));
+		again[in.ptr[0] % RECORD_HEADER_SIZE] ^= (uint8_t)(in.ptr[1] | 1);
+		check(!record_decode(again, &r));
+	}
+}
+
+static void try_root(struct bytes in)
+{
+	struct error err = {0};
+	struct root_record root;
+
+	if (root_record_decode(in, &root, &err) != 0) {
+		check(err.code == ERROR_CORRUPT || err.code == ERROR_INVALID);
+		return;
+	}
+	check(node_name_valid(root.name));
+	check(root.node.ptr + root.node.len == in.ptr + in.len);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	if (size == 0) {
+		return 0;
+	}
+	struct bytes in = bytes_of(data + 1, size - 1);
+
+	switch (data[0] % 3) {
+	case 0:
+		try_location(in);
+		break;
+	case 1:
+		try_header(in);
+		break;
+	default:
+		try_root(in);
+		break;
+	}
+	return 0;
+}
