@@ -1,0 +1,50 @@
+#pragma once
+
+/* What the commands have in common that show a store as a file system. */
+
+#include "cli/cli.h"
+#include "fs/fs.h"
+
+struct serve_options {
+	bool list_root;
+	bool xattr;
+	bool inodes_by_path;
+	unsigned threads; /* 0: default */
+};
+
+enum {
+	SERVE_OPTION_LIST_ROOT = CLI_OPTION_OWN,
+	SERVE_OPTION_XATTR,
+	SERVE_OPTION_INODES,
+	SERVE_OPTION_THREADS,
+	SERVE_OPTION_OWN
+};
+
+#define SERVE_THREADS_MAX 64
+
+#define SERVE_LONG_OPTIONS                                                \
+	{"list-root", no_argument, NULL, SERVE_OPTION_LIST_ROOT},         \
+		{"xattr", no_argument, NULL, SERVE_OPTION_XATTR},         \
+		{"inodes", required_argument, NULL, SERVE_OPTION_INODES}, \
+	{                                                                 \
+		"threads", required_argument, NULL, SERVE_OPTION_THREADS  \
+	}
+
+#define SERVE_HELP                                                                          \
+	"      --list-root     let the root be listed; otherwise trees are found by name\n" \
+	"                      only\n"                                                      \
+	"      --xattr         digests as extended attributes\n"                            \
+	"      --inodes=content|path\n"                                                     \
+	"                      directories with equal content have one inode number\n"      \
+	"                      (the default), or each its own\n"                            \
+	"      --threads N     threads for what needs waiting, 1 to 64\n"
+
+/* Like cli_next_option(), but the options above are dealt with too. */
+int serve_next_option(struct serve_options *o, struct cli *cli,
+		      const struct cli_command *command, int argc, char **argv,
+		      const char *short_options, const struct option *long_options,
+		      int *exit_code);
+
+/* What to show, and how. The services stay the store's. */
+void serve_fs_options(const struct serve_options *o, const struct store *store,
+		      struct fs_options *out);
