@@ -272,6 +272,13 @@ int blob_service_chunks(struct blob_service *s, const struct digest *digest,
 	return rc;
 }
 
+int blob_service_no_counts(struct blob_service *s unused, struct blob_counts *out,
+			   struct error *err unused)
+{
+	*out = (struct blob_counts){0};
+	return 0;
+}
+
 int blob_service_no_chunks(struct blob_service *s, const struct digest *digest,
 			   struct chunk_list *out, struct error *err)
 {
@@ -281,6 +288,11 @@ int blob_service_no_chunks(struct blob_service *s, const struct digest *digest,
 		*out = (struct chunk_list){0};
 	}
 	return rc;
+}
+
+int blob_service_count(struct blob_service *s, struct blob_counts *out, struct error *err)
+{
+	return s->ops->count(s, out, err);
 }
 
 int blob_service_sync(struct blob_service *s, struct error *err)

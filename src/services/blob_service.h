@@ -86,6 +86,16 @@ int blob_service_read(struct blob_service *s, const struct digest *digest, uint6
  */
 int blob_service_chunks(struct blob_service *s, const struct digest *digest,
 			struct chunk_list *out, struct error *err);
+struct blob_counts {
+	uint64_t blobs;
+	uint64_t plain_files; /* of those, what has a descriptor (blob_reader_fd()) */
+};
+
+/*
+ * How many blobs there are, as an index knows without looking at them: for choosing a way to
+ * work, not for accounting. Zeros where there is no such index.
+ */
+int blob_service_count(struct blob_service *s, struct blob_counts *out, struct error *err);
 /* Returns when all that was committed before is durable and visible to every other user. */
 int blob_service_sync(struct blob_service *s, struct error *err);
 
@@ -139,6 +149,7 @@ struct blob_service_ops {
 		    void *buf, size_t len, unsigned flags, size_t *got, struct error *err);
 	int (*chunks)(struct blob_service *s, const struct digest *digest,
 		      struct chunk_list *out, struct error *err);
+	int (*count)(struct blob_service *s, struct blob_counts *out, struct error *err);
 	int (*sync)(struct blob_service *s, struct error *err);
 };
 
@@ -183,6 +194,8 @@ int blob_service_put_file_by_writer(struct blob_service *s, int fd, uint64_t siz
 				    struct error *err);
 /* For back ends: 0, or ERROR_CANCELED. watch may be NULL. */
 int blob_watch_advance(struct blob_watch *watch, uint64_t bytes, struct error *err);
+/* For tables without an index: zeros. */
+int blob_service_no_counts(struct blob_service *s, struct blob_counts *out, struct error *err);
 /* For tables without chunks: absent, or an empty list. */
 int blob_service_no_chunks(struct blob_service *s, const struct digest *digest,
 			   struct chunk_list *out, struct error *err);

@@ -409,6 +409,7 @@ static const struct blob_service_ops memory_blobs_ops = {
 	.put_file = blob_service_put_file_by_writer,
 	.read = memory_blobs_read,
 	.chunks = blob_service_no_chunks,
+	.count = blob_service_no_counts,
 	.sync = memory_blobs_sync,
 };
 

@@ -66,6 +66,30 @@ static void test_reopen(void **state)
 	check_all(&f->store);
 }
 
+static void test_counts(void **state)
+{
+	struct fixture *f = *state;
+	struct blob_counts counts;
+	const size_t lens[] = {1, 1000, 255 << 10, 256 << 10, 1 << 20};
+
+	expect(0, store_open(&f->store, f->address, STORE_CREATE, &err));
+	expect(0, blob_service_count(f->store.blobs, &counts, &err));
+	assert_int_equal(counts.blobs + counts.plain_files, 0);
+	/* The same contents a second time change nothing. */
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(lens); i++) {
+		size_t size = lens[i % ARRAY_SIZE(lens)];
+		uint8_t *content = make_content(size, size);
+
+		expect(0,
+		       blob_service_put(f->store.blobs, bytes_of(content, size), NULL, &err));
+		free(content);
+	}
+	expect(0, store_sync(&f->store, &err));
+	expect(0, blob_service_count(f->store.blobs, &counts, &err));
+	assert_int_equal(counts.blobs, 5);
+	assert_int_equal(counts.plain_files, 2);
+}
+
 static void test_missing(void **state)
 {
 	struct fixture *f = *state;
@@ -310,8 +334,8 @@ static void test_killed_writer(void **state)
 int run_file_tests(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_reopen),        TEST(test_missing),       TEST(test_read_only),
-		TEST(test_other_process), TEST(test_killed_writer),
+		TEST(test_reopen),    TEST(test_counts),        TEST(test_missing),
+		TEST(test_read_only), TEST(test_other_process), TEST(test_killed_writer),
 	};
 
 	return cmocka_run_group_tests_name("files", tests, NULL, NULL);

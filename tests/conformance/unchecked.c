@@ -125,6 +125,7 @@ static const struct blob_service_ops service_ops = {
 	.put_file = blob_service_put_file_by_writer,
 	.read = blob_service_read_by_open,
 	.chunks = blob_service_no_chunks,
+	.count = blob_service_no_counts,
 	.sync = service_sync,
 };
 

@@ -248,6 +248,7 @@ static void hook_blobs(void (*hook)(void))
 		.put_file = blob_service_put_file_by_writer,
 		.read = blob_service_read_by_open,
 		.chunks = blob_service_no_chunks,
+		.count = blob_service_no_counts,
 		.sync = hooked_sync,
 	};
 	struct hooked *h = xcalloc(1, sizeof(*h));

@@ -345,6 +345,21 @@ static int blobs_create(struct blob_service *s, struct blob_writer **out, struct
 	return 0;
 }
 
+static int blobs_count(struct blob_service *s, struct blob_counts *out, struct error *err)
+{
+	struct index *ix = blobs_of(s)->store->index;
+	uint64_t blobs, large;
+	int rc = index_count(ix, INDEX_BLOBS, &blobs, err);
+
+	if (rc == 0) {
+		rc = index_count(ix, INDEX_LARGE_SIZES, &large, err);
+	}
+	if (rc == 0) {
+		*out = (struct blob_counts){.blobs = blobs, .plain_files = large};
+	}
+	return rc;
+}
+
 static int blobs_sync(struct blob_service *s, struct error *err)
 {
 	return committer_sync(&blobs_of(s)->store->committer, err);
@@ -361,6 +376,7 @@ static const struct blob_service_ops blob_ops = {
 	.put_file = blobs_put_file,
 	.read = blobs_read,
 	.chunks = blob_service_no_chunks,
+	.count = blobs_count,
 	.sync = blobs_sync,
 };
 

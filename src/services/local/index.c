@@ -334,6 +334,24 @@ int index_scan(struct index *ix, enum index_table table, struct bytes from, inde
 	return rc == 0 || rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "scan");
 }
 
+int index_count(struct index *ix, enum index_table table, uint64_t *out, struct error *err)
+{
+	MDB_stat stat;
+	MDB_txn *txn = NULL;
+	int rc = read_begin(ix, &txn, err);
+
+	if (rc) {
+		return rc;
+	}
+	rc = mdb_stat(txn, ix->tables[table], &stat);
+	read_end(ix, txn);
+	if (rc) {
+		return lmdb_error(err, rc, "count");
+	}
+	*out = stat.ms_entries;
+	return 0;
+}
+
 int index_write_begin(struct index *ix, struct index_write **out, struct error *err)
 {
 	MDB_txn *txn;

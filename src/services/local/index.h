@@ -51,6 +51,9 @@ typedef bool (*index_visit)(void *context, struct bytes key, struct bytes value)
 int index_scan(struct index *ix, enum index_table table, struct bytes from, index_visit visit,
 	       void *context, struct error *err);
 
+/* The number of entries, without looking at them. */
+int index_count(struct index *ix, enum index_table table, uint64_t *out, struct error *err);
+
 int index_write_begin(struct index *ix, struct index_write **out, struct error *err);
 /* Without replace an existing value stays as it is. */
 int index_write_put(struct index_write *w, enum index_table table, struct bytes key,
