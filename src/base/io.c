@@ -14,6 +14,14 @@ void cleanup_close(int *fd)
 	}
 }
 
+int openat_quietly(int dirfd, const char *name, int flags)
+{
+	int fd = openat(dirfd, name, flags | O_RDONLY | O_CLOEXEC | O_NOATIME);
+
+	return fd < 0 && errno == EPERM ? openat(dirfd, name, flags | O_RDONLY | O_CLOEXEC)
+					: fd;
+}
+
 ssize_t read_full(int fd, void *buf, size_t len)
 {
 	size_t done = 0;

@@ -11,6 +11,12 @@
 /* Scope exit for descriptors: closes unless negative. */
 void cleanup_close(int *fd);
 
+/*
+ * openat for reading that leaves the access time alone where this process may do so (its own
+ * files, or as root): every read of a file would otherwise be noted in its inode.
+ */
+int openat_quietly(int dirfd, const char *name, int flags);
+
 /* Reads until len bytes or end of file; returns the count, or -1 with errno. */
 ssize_t read_full(int fd, void *buf, size_t len);
 ssize_t pread_full(int fd, void *buf, size_t len, off_t offset);

@@ -356,7 +356,7 @@ int large_file_open(struct local_store *s, const struct digest *digest,
 		return 0;
 	}
 	local_file_name(name, digest);
-	int fd = openat(s->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int fd = openat_quietly(s->dirfd, name, O_NOFOLLOW);
 
 	if (fd < 0 && errno == ENOENT) {
 		return error_set(err, ERROR_CORRUPT, "%s/%s is missing", s->path, name);

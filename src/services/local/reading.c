@@ -62,7 +62,7 @@ int local_pack_open(struct local_store *s, uint64_t number, struct cached_file *
 		return 0;
 	}
 	local_pack_name(name, number);
-	int fd = openat(s->dirfd, name, O_RDONLY | O_CLOEXEC);
+	int fd = openat_quietly(s->dirfd, name, 0);
 
 	if (fd < 0) {
 		/* The index says that it is there, so this is never "absent". */
