@@ -227,10 +227,11 @@ def cell_gcc(cell):
 
 
 def cell_release(cell):
-    """gcc, release: unit, conformance, end to end"""
+    """gcc, release: unit, conformance, end to end in two ways"""
     if build(cell, "gcc", ["--buildtype=release"]):
         run_meson_tests(cell, ["unit", "conformance"])
         run_e2e(cell)
+        run_e2e(cell, env={"CAIRN_TEST_IO": "passthrough"})
 
 
 def cell_clang(cell):

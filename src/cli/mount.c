@@ -13,12 +13,16 @@
 #include "cli/stop_signals.h"
 #include "transports/fuse_mount.h"
 
+/* One in so many blobs is large: then files are passed through, unless said otherwise. */
+#define LARGE_SHARE 4
+
 struct mount_run {
 	struct cli *cli;
 	bool foreground;
 	struct serve_options serve;
 	struct fuse_mount_options mount;
-	int ready_fd; /* where the parent waits for the exit code; -1 in the foreground */
+	bool choose_io; /* by what the store holds */
+	int ready_fd;   /* where the parent waits for the exit code; -1 in the foreground */
 };
 
 /* Lets the parent end with this exit code. */
@@ -70,7 +74,9 @@ static int serve_mount(struct mount_run *run, struct fs *fs, struct error *err)
 		return r;
 	}
 	stop_signals_handle(stop_mount, m, &mask);
-	log_info("mounted on %s", bytes_printable(bytes_of_string(run->mount.mountpoint)));
+	log_info("mounted on %s, large files are %s",
+		 bytes_printable(bytes_of_string(run->mount.mountpoint)),
+		 fs_passes_through(fs) ? "passed through" : "cached");
 	if (!run->foreground) {
 		leave_terminal();
 	}
@@ -83,14 +89,32 @@ static int serve_mount(struct mount_run *run, struct fs *fs, struct error *err)
 	return r;
 }
 
+/*
+ * Passing a file through makes reading it as fast as where it lies, and every open of any file
+ * slower, by what a few hundred kilobytes take to read. So it pays where large files are many.
+ */
+static int choose_io(struct mount_run *run, const struct store *store, struct error *err)
+{
+	struct blob_counts counts;
+	int r = run->choose_io ? blob_service_count(store->blobs, &counts, err) : 0;
+
+	if (r == 0 && run->choose_io && counts.plain_files > counts.blobs / LARGE_SHARE) {
+		run->mount.io = FUSE_MOUNT_PREFER_PASSTHROUGH;
+	}
+	return r;
+}
+
 static int serve_store(struct mount_run *run, struct store *store, struct error *err)
 {
 	struct fs *fs;
 	struct fs_options options;
 
 	serve_fs_options(&run->serve, store, &options);
-	int r = fs_new(&options, &fs, err);
+	int r = choose_io(run, store, err);
 
+	if (r == 0) {
+		r = fs_new(&options, &fs, err);
+	}
 	if (r == 0) {
 		r = serve_mount(run, fs, err);
 		fs_free(fs);
@@ -179,16 +203,32 @@ static int mount_at(struct mount_run *run, const char *path)
 	return run->foreground ? serve(run) : serve_in_background(run);
 }
 
-enum { ALLOW_OTHER = SERVE_OPTION_OWN };
+/* False after a usage message. */
+static bool set_io(struct mount_run *run, const struct cli_command *command, const char *text)
+{
+	run->choose_io = strcmp(text, "auto") == 0;
+	if (strcmp(text, "passthrough") == 0) {
+		run->mount.io = FUSE_MOUNT_PASSTHROUGH;
+	} else if (strcmp(text, "cached") == 0 || run->choose_io) {
+		run->mount.io = FUSE_MOUNT_CACHED;
+	} else {
+		cli_usage(command, "--io takes auto, cached or passthrough, not '%s'", text);
+		return false;
+	}
+	return true;
+}
+
+enum { ALLOW_OTHER = SERVE_OPTION_OWN, IO };
 
 static int run_mount(struct cli *cli, const struct cli_command *command, int argc, char **argv)
 {
 	static const struct option options[] = {CLI_LONG_OPTIONS,
 						SERVE_LONG_OPTIONS,
 						{"allow-other", no_argument, NULL, ALLOW_OTHER},
+						{"io", required_argument, NULL, IO},
 						{"foreground", no_argument, NULL, 'f'},
 						{0}};
-	struct mount_run run = {.cli = cli, .ready_fd = -1};
+	struct mount_run run = {.cli = cli, .ready_fd = -1, .choose_io = true};
 	int c, code;
 
 	while ((c = serve_next_option(&run.serve, cli, command, argc, argv,
@@ -198,6 +238,11 @@ static int run_mount(struct cli *cli, const struct cli_command *command, int arg
 			return code;
 		case ALLOW_OTHER:
 			run.mount.allow_other = true;
+			break;
+		case IO:
+			if (!set_io(&run, command, optarg)) {
+				return EXIT_CODE_USAGE;
+			}
 			break;
 		default:
 			run.foreground = true;
@@ -216,7 +261,12 @@ static const char mount_help[] =
 	"Shows the trees of the store below DIR, read-only. Returns when the mount is\n"
 	"ready; a process in the background serves it until 'cairn umount DIR', or\n"
 	"until it gets SIGINT, SIGTERM or SIGHUP, upon which it unmounts.\n"
-	"\n" SERVE_HELP "      --allow-other   let other users in\n"
+	"\n" SERVE_HELP "      --io=auto|cached|passthrough\n"
+	"                      read files through this program, with the kernel's cache,\n"
+	"                      or let the kernel read large files where they lie, which\n"
+	"                      needs root and Linux 6.9; auto (the default) passes files\n"
+	"                      through where that can be and large files are many\n"
+	"      --allow-other   let other users in\n"
 	"  -f, --foreground    stay in the foreground, messages to standard error\n"
 	"      --store ADDRESS, -v, -h: see 'cairn --help'\n"
 	"\n"

@@ -3,18 +3,12 @@
 #include "fs/fs_internal.h"
 
 /* What may be opened, and how. */
-static int check_open(struct request *r, const struct fuse_open_in *in)
+static int check_open(const struct node *node, const struct fuse_open_in *in)
 {
-	struct object o cleanup(object_done);
-	int rc = request_object(r, &o);
-
-	if (rc != 0) {
-		return rc;
-	}
-	if (o.node.kind == NODE_DIRECTORY) {
+	if (node->kind == NODE_DIRECTORY) {
 		return EISDIR;
 	}
-	if (o.node.kind == NODE_SYMLINK) {
+	if (node->kind == NODE_SYMLINK) {
 		return ELOOP;
 	}
 	return (in->flags & O_ACCMODE) != O_RDONLY || (in->flags & O_TRUNC) ? EROFS : 0;
@@ -23,23 +17,40 @@ static int check_open(struct request *r, const struct fuse_open_in *in)
 int handle_open(struct request *r)
 {
 	/* Nothing is flushed on close, and pages of an earlier open are as good as new ones. */
-	const struct fuse_open_out out = {.open_flags = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH};
+	struct fuse_open_out out = {.open_flags = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH};
+	struct object o cleanup(object_done);
 	struct fuse_open_in in;
+	int rc = request_object(r, &o);
 
 	request_arg(r, &in);
-	int rc = check_open(r, &in);
-
+	rc = rc ? rc : check_open(&o.node, &in);
 	if (rc != 0) {
 		return rc;
 	}
 	if (atomic_load(&r->fs->no_open)) {
 		return ENOSYS;
 	}
-	request_reply(r, &out, sizeof(out));
+	if (passthrough_wanted(r->fs, &o.node)) {
+		rc = passthrough_open(r, &o.node, &out);
+	}
+	if (rc == 0) {
+		request_reply(r, &out, sizeof(out));
+	}
+	return rc;
+}
+
+int handle_release(struct request *r)
+{
+	struct fuse_release_in in;
+
+	request_arg(r, &in);
+	if (in.fh && r->fs->backings) {
+		backing_table_release(r->fs->backings, in.fh);
+	}
 	return 0;
 }
 
-static int read_fault(struct fs *fs, const struct node *file, int rc, const struct error *err)
+int file_fault(struct fs *fs, const struct node *file, int rc, const struct error *err)
 {
 	const char *text = digest_text(&file->digest);
 
@@ -69,7 +80,7 @@ static int read_blob(struct request *r, const struct node *file, uint64_t offset
 	}
 	/* A short reply would be the end of the file to the kernel, and so wrong content. */
 	if (rc <= 0 || got < len) {
-		return read_fault(r->fs, file, rc, &err);
+		return file_fault(r->fs, file, rc, &err);
 	}
 	request_reply_data(r, len);
 	return 0;

@@ -29,6 +29,7 @@ void fs_free(struct fs *fs)
 	if (!fs) {
 		return;
 	}
+	backing_table_free(fs->backings);
 	node_table_free(fs->nodes);
 	root_table_free(fs->root_table);
 	root_nodes_unref(fs->roots);
@@ -45,7 +46,21 @@ bool fs_has_session(const struct fs *fs)
 void fs_reset(struct fs *fs)
 {
 	atomic_store(&fs->session, false);
+	if (fs->backings) {
+		backing_table_clear(fs->backings);
+	}
 	node_table_clear(fs->nodes);
+}
+
+void fs_set_backing(struct fs *fs, const struct fs_backing *backing)
+{
+	backing_table_free(fs->backings);
+	fs->backings = backing ? backing_table_new(backing) : NULL;
+}
+
+bool fs_passes_through(const struct fs *fs)
+{
+	return atomic_load(&fs->passthrough);
 }
 
 void fs_get_stats(struct fs *fs, struct fs_stats *out)
@@ -54,7 +69,11 @@ void fs_get_stats(struct fs *fs, struct fs_stats *out)
 
 	node_table_stats(fs->nodes, &s);
 	*out = (struct fs_stats){
-		.directories = s.directories, .contents = s.contents, .memory = s.memory};
+		.directories = s.directories,
+		.contents = s.contents,
+		.memory = s.memory,
+		.backings = fs->backings ? backing_table_count(fs->backings) : 0,
+	};
 }
 
 void fs_complain(struct fs *fs, const struct digest *digest, const char *fmt, ...)

@@ -23,9 +23,32 @@ struct fs_options {
 
 struct fs;
 
+/*
+ * FUSE passthrough: the kernel reads a plain file by itself, once it is registered. What the
+ * transport offers; any thread may call.
+ */
+struct fs_backing {
+	void *context;
+	/* Registers an open plain file (borrowed) and gives the id to name it by in replies. */
+	int (*open)(void *context, int fd, uint32_t *id, struct error *err);
+	/* The id is of no more use. Files that are open with it stay so. */
+	void (*close)(void *context, uint32_t id);
+};
+
 int fs_new(const struct fs_options *options, struct fs **out, struct error *err);
 /* No request may be in the handler, and none may come. NULL is allowed. */
 void fs_free(struct fs *fs);
+
+/*
+ * From the next session on, large files are passed through, where the kernel can. Each blob is
+ * verified whole before its file is handed to the kernel for the first time; what the kernel
+ * reads from the disk after that is not. With passthrough every file is opened and closed by
+ * messages of its own, which the kernel can otherwise do without. NULL ends it. No request may
+ * be in the handler.
+ */
+void fs_set_backing(struct fs *fs, const struct fs_backing *backing);
+/* True when the session that has begun passes files through. */
+bool fs_passes_through(const struct fs *fs);
 
 /* Bytes of the longest request that is of use; what is longer, a transport may refuse. */
 #define FS_REQUEST_MAX ((size_t)(64 + 8) << 10)
@@ -80,5 +103,6 @@ struct fs_stats {
 	uint64_t directories; /* known to the kernel */
 	uint64_t contents;    /* Directory objects held */
 	uint64_t memory;      /* bytes for both */
+	uint64_t backings;    /* plain files that the kernel has by their ids */
 };
 void fs_get_stats(struct fs *fs, struct fs_stats *out);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+#include "fs/backing_table.h"
 #include "fs/fs.h"
 #include "fs/node_id.h"
 #include "fs/node_table.h"
@@ -24,6 +25,8 @@ struct fs {
 	atomic_bool session;
 	atomic_bool no_open;
 	atomic_bool no_opendir;
+	atomic_bool passthrough;
+	struct backing_table *backings; /* NULL: the transport has no passthrough */
 	struct root_table *root_table;
 	struct node_table *nodes;
 	/* Digests that were complained about, by their hash: each is logged once or so. */
@@ -88,8 +91,19 @@ int handle_readdir(struct request *r);
 int handle_readdirplus(struct request *r);
 /* file.c */
 int handle_open(struct request *r);
+int handle_release(struct request *r);
 int handle_read(struct request *r);
 int handle_readlink(struct request *r);
+/* Logs that a blob cannot be read, with rc and err of the service; EIO. */
+int file_fault(struct fs *fs, const struct node *file, int rc, const struct error *err);
+/* passthrough.c */
+/*
+ * Opens a file that may be passed through: 0 and the reply, a positive errno, or
+ * HANDLED_BLOCKED.
+ */
+int passthrough_open(struct request *r, const struct node *file, struct fuse_open_out *out);
+/* True for files that passthrough_open() is for: always the same answer for a node. */
+bool passthrough_wanted(const struct fs *fs, const struct node *file);
 /* xattr.c */
 int handle_getxattr(struct request *r);
 int handle_listxattr(struct request *r);

@@ -22,6 +22,19 @@ static const uint64_t wanted_flags =
 	FUSE_HAS_RESEND;           /* requests that a dead server had read come again */
 
 /*
+ * Passthrough needs an OPEN to name the file in, so it excludes doing without: the kernel would
+ * never open anything again.
+ */
+static uint64_t choose_flags(const struct fs *fs, uint64_t offered)
+{
+	if (fs->backings && (offered & FUSE_PASSTHROUGH)) {
+		return (offered & wanted_flags & ~(uint64_t)FUSE_NO_OPEN_SUPPORT) |
+		       FUSE_PASSTHROUGH;
+	}
+	return offered & wanted_flags;
+}
+
+/*
  * Without OPENDIR it cannot be refused, and the kernel caches every listing. The root's must
  * not stay cached when the root may grow.
  */
@@ -37,6 +50,7 @@ static void session_begin(struct request *r, uint64_t flags)
 	struct fs *fs = r->fs;
 
 	fs_reset(fs);
+	atomic_store(&fs->passthrough, (flags & FUSE_PASSTHROUGH) != 0);
 	atomic_store(&fs->no_open, (flags & FUSE_NO_OPEN_SUPPORT) != 0);
 	atomic_store(&fs->no_opendir,
 		     (flags & FUSE_NO_OPENDIR_SUPPORT) && may_do_without_opendir(r));
@@ -50,8 +64,8 @@ static void session_answer(struct request *r, const struct fuse_init_in *in)
 	if (in->flags & FUSE_INIT_EXT) {
 		offered |= (uint64_t)in->flags2 << 32;
 	}
-	uint64_t flags = offered & wanted_flags;
-	const struct fuse_init_out out = {
+	uint64_t flags = choose_flags(r->fs, offered);
+	struct fuse_init_out out = {
 		.major = FUSE_KERNEL_VERSION,
 		.minor = MIN(in->minor, (uint32_t)FUSE_MINOR_SPOKEN),
 		.max_readahead = in->max_readahead,
@@ -66,6 +80,11 @@ static void session_answer(struct request *r, const struct fuse_init_in *in)
 		.time_gran = 1,
 	};
 
+	if (flags & FUSE_PASSTHROUGH) {
+		/* Plain files only; and an overlay may still be mounted above this file system.
+		 */
+		fuse_init_out_set_stack_depth(&out, 1);
+	}
 	session_begin(r, flags);
 	request_reply(r, &out, sizeof(out));
 }

@@ -14,6 +14,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "transports/fuse_backing.h"
 
 #define DEFAULT_WORKERS_MAX 15
 /* A read of more than this makes others wait noticeably. */
@@ -34,6 +35,7 @@ struct job {
 struct fuse_dev {
 	int fd;
 	struct fs *fs;
+	bool passthrough; /* offered: fs holds ids of this connection */
 	unsigned worker_count;
 	pthread_t workers[FUSE_DEV_THREADS_MAX];
 	uint8_t *request; /* the reader's */
@@ -132,6 +134,9 @@ void fuse_dev_free(struct fuse_dev *d)
 	if (!d) {
 		return;
 	}
+	if (d->passthrough) {
+		fs_set_backing(d->fs, NULL);
+	}
 	close(d->fd);
 	if (d->request) {
 		munmap(d->request, FS_REQUEST_MAX);
@@ -140,6 +145,29 @@ void fuse_dev_free(struct fuse_dev *d)
 	pthread_cond_destroy(&d->wake);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
+}
+
+static int backing_open(void *context, int fd, uint32_t *id, struct error *err)
+{
+	const struct fuse_dev *d = context;
+
+	return fuse_backing_open(d->fd, fd, id, err);
+}
+
+static void backing_close(void *context, uint32_t id)
+{
+	const struct fuse_dev *d = context;
+
+	fuse_backing_close(d->fd, id);
+}
+
+void fuse_dev_offer_passthrough(struct fuse_dev *d)
+{
+	const struct fs_backing backing = {
+		.context = d, .open = backing_open, .close = backing_close};
+
+	fs_set_backing(d->fs, &backing);
+	d->passthrough = true;
 }
 
 /* The kernel caches listings; this makes it drop the root's, which may have grown. */

@@ -24,6 +24,9 @@ int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
 /* Closes the descriptor, which ends the connection if it still lives. Not while run. */
 void fuse_dev_free(struct fuse_dev *d);
 
+/* Before the handshake: lets the file system pass files through (fuse_backing.h). */
+void fuse_dev_offer_passthrough(struct fuse_dev *d);
+
 /* Answers until a session has begun. The kernel sends INIT as soon as there is a mount. */
 int fuse_dev_handshake(struct fuse_dev *d, struct error *err);
 

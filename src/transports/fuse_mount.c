@@ -13,6 +13,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "transports/fuse_backing.h"
 #include "transports/fuse_dev.h"
 #include "transports/fusermount.h"
 #include "transports/mount_table.h"
@@ -201,6 +202,34 @@ static int mount_anyhow(const char *mountpoint, const struct fuse_mount_options 
 	return fusermount_mount(mountpoint, options, fd, err);
 }
 
+/* What may not be done is an error if it was asked for, and else not tried. */
+static int choose_io(struct fuse_mount_options *o, struct error *err)
+{
+	int rc = o->io == FUSE_MOUNT_CACHED ? 0 : fuse_backing_permitted(err);
+
+	if (rc < 0 && o->io == FUSE_MOUNT_PREFER_PASSTHROUGH) {
+		log_info("files are not passed through: %s", err->text);
+		o->io = FUSE_MOUNT_CACHED;
+		return 0;
+	}
+	return rc;
+}
+
+static int begin_session(struct fuse_dev *dev, const struct fs *fs, enum fuse_mount_io io,
+			 struct error *err)
+{
+	if (io != FUSE_MOUNT_CACHED) {
+		fuse_dev_offer_passthrough(dev);
+	}
+	int rc = fuse_dev_handshake(dev, err);
+
+	if (rc == 0 && io == FUSE_MOUNT_PASSTHROUGH && !fs_passes_through(fs)) {
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "the kernel has no FUSE passthrough (Linux 6.9 and newer do)");
+	}
+	return rc;
+}
+
 int fuse_mount_new(struct fs *fs, const struct fuse_mount_options *o, struct fuse_mount **out,
 		   struct error *err)
 {
@@ -221,6 +250,9 @@ int fuse_mount_new(struct fs *fs, const struct fuse_mount_options *o, struct fus
 		rc = resolve_mountpoint(o->mountpoint, &m->mountpoint, err);
 	}
 	if (rc == 0) {
+		rc = choose_io(&options, err);
+	}
+	if (rc == 0) {
 		rc = mount_anyhow(m->mountpoint, &options, &fd, err);
 	}
 	if (rc == 0) {
@@ -228,7 +260,7 @@ int fuse_mount_new(struct fs *fs, const struct fuse_mount_options *o, struct fus
 		rc = fuse_dev_new(fd, fs, o->threads, &m->dev, err);
 	}
 	if (rc == 0) {
-		rc = fuse_dev_handshake(m->dev, err);
+		rc = begin_session(m->dev, fs, options.io, err);
 	}
 	if (rc != 0) {
 		fuse_mount_free(m);

@@ -7,11 +7,19 @@
 
 #include "fs/fs.h"
 
+enum fuse_mount_io {
+	FUSE_MOUNT_CACHED, /* files are read through this program and cached by the kernel */
+	/* Large files are read by the kernel itself, where they lie, see fs_set_backing(). */
+	FUSE_MOUNT_PASSTHROUGH,        /* ERROR_DENIED or ERROR_UNSUPPORTED if it cannot be */
+	FUSE_MOUNT_PREFER_PASSTHROUGH, /* else cached */
+};
+
 struct fuse_mount_options {
 	const char *mountpoint;
 	const char *source; /* shown in /proc/mounts, e.g. the store address */
 	unsigned threads;   /* 0: default */
 	bool allow_other;
+	enum fuse_mount_io io;
 };
 
 struct fuse_mount;

@@ -51,6 +51,32 @@ static void put_root(struct store *s, const char *name, struct node node)
 	check(root_nodes_put(s->roots, bytes_of_string(name), &node, false, NULL) == 0);
 }
 
+/* Large enough to be passed through. */
+static struct node put_large(struct store *s)
+{
+	static const uint8_t content[256 << 10];
+	struct node n = {.kind = NODE_FILE, .size = sizeof(content)};
+
+	check(blob_service_put(s->blobs, bytes_of(content, sizeof(content)), &n.digest, NULL) ==
+	      0);
+	return n;
+}
+
+static int no_backing_open(void *context, int fd, uint32_t *id, struct error *err)
+{
+	(void)context, (void)fd, (void)id;
+	return error_set(err, ERROR_UNSUPPORTED, "no");
+}
+
+static void no_backing_close(void *context, uint32_t id)
+{
+	(void)context, (void)id;
+	abort();
+}
+
+static const struct fs_backing no_backing = {.open = no_backing_open,
+					     .close = no_backing_close};
+
 /* One store for all inputs: it never changes. */
 static struct store *the_store(void)
 {
@@ -70,6 +96,7 @@ static struct store *the_store(void)
 
 	check(blob_service_put(s.blobs, bytes_of_string("hello"), &file.digest, NULL) == 0);
 	add(b, "f", file);
+	add(b, "g", put_large(&s));
 	add(b, "l", link);
 	add(b, "x", absent);
 	struct node sub = finish(&s, b);
@@ -155,7 +182,10 @@ static void begin_session(struct fuzz *z)
 		struct fuse_init_in in;
 	} init = {
 		.header = {.len = sizeof(init), .opcode = FUSE_INIT},
-		.in = {.major = 7, .minor = 41},
+		.in = {.major = 7,
+		       .minor = 41,
+		       .flags = FUSE_INIT_EXT,
+		       .flags2 = (uint32_t)(FUSE_PASSTHROUGH >> 32)},
 	};
 
 	send(z, bytes_of(&init, sizeof(init)), 0, 1);
@@ -176,6 +206,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz z = {.id_count = 0};
 
 	check(fs_new(&options, &z.fs, NULL) == 0);
+	fs_set_backing(z.fs, size % 4 < 2 ? &no_backing : NULL);
 	begin_session(&z);
 	while (size > 0) {
 		size_t len = data[0];
