@@ -1,173 +1,56 @@
 #include "services/memory.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 
-#include "castore/digest_map.h"
 #include "services/memory_roots.h"
+#include "services/object_table.h"
+#include "services/stage.h"
 #include "services/verified_reader.h"
-
-/*
- * Objects, for blobs and for the encodings of directories. An object never changes; the table
- * may get another one under the same digest (only the hooks for tests do that).
- */
-struct object {
-	_Atomic unsigned refs;
-	uint8_t *content;
-	size_t len;
-	struct blob_proof *proof; /* of a blob that was opened before; guarded by the table */
-};
-
-struct object_table {
-	pthread_rwlock_t lock; /* guards objects, and the proof of each */
-	struct digest_map objects;
-};
 
 struct memory_blobs {
 	struct blob_service base;
 	struct object_table table;
+	struct memory_blobs *below; /* of a staged store: a reference; else NULL */
+	_Atomic bool ended;         /* a staged store that is committed or given up */
 };
 
 struct memory_directories {
 	struct directory_service base;
 	struct object_table table;
+	struct memory_directories *below;
+	_Atomic bool ended;
 };
 
-static struct object *object_ref(struct object *o)
+/* In a staged store, of what was put into it and of what lies below. A reference, or NULL. */
+static struct object *find_blob(struct memory_blobs *m, const struct digest *digest)
 {
-	atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
-	return o;
+	struct object *o = object_table_get(&m->table, digest);
+
+	return o || !m->below ? o : object_table_get(&m->below->table, digest);
 }
 
-static void object_unref(struct object *o)
+static struct object *find_directory(struct memory_directories *m, const struct digest *digest)
 {
-	if (o && atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) == 1) {
-		blob_proof_unref(o->proof);
-		free(o->content);
-		free(o);
-	}
+	struct object *o = object_table_get(&m->table, digest);
+
+	return o || !m->below ? o : object_table_get(&m->below->table, digest);
 }
 
-DEFINE_CLEANUP(cleanup_object, struct object *, object_unref)
-
-/* Takes over a malloc'd buffer. */
-static struct object *object_new(uint8_t *content, size_t len)
+static int check_not_ended(const _Atomic bool *ended, struct error *err)
 {
-	struct object *o = xcalloc(1, sizeof(*o));
-
-	atomic_init(&o->refs, 1);
-	o->content = content;
-	o->len = len;
-	return o;
+	return *ended ? error_set(err, ERROR_INVALID, "this staged store has ended") : 0;
 }
 
-static struct object *object_copy(struct bytes content)
+static int put_copy(struct object_table *t, const struct digest *digest, struct bytes content,
+		    struct error *err)
 {
-	uint8_t *copy = malloc(content.len ? content.len : 1);
-
-	if (!copy) {
-		return NULL;
-	}
-	if (content.len) {
-		memcpy(copy, content.ptr, content.len);
-	}
-	return object_new(copy, content.len);
-}
-
-/* ---- Tables ---- */
-
-static struct object *slot_object(const uint64_t *slot)
-{
-	return slot ? (struct object *)(uintptr_t)*slot : NULL;
-}
-
-static void table_init(struct object_table *t)
-{
-	pthread_rwlock_init(&t->lock, NULL);
-	t->objects = (struct digest_map){0};
-}
-
-static void table_done(struct object_table *t)
-{
-	for (size_t i = 0; i < t->objects.capacity; i++) {
-		if (t->objects.slots[i].used) {
-			object_unref(slot_object(&t->objects.slots[i].value));
-		}
-	}
-	digest_map_done(&t->objects);
-	pthread_rwlock_destroy(&t->lock);
-}
-
-/* A reference, or NULL. */
-static struct object *table_get(struct object_table *t, const struct digest *digest)
-{
-	pthread_rwlock_rdlock(&t->lock);
-	struct object *o = slot_object(digest_map_get(&t->objects, digest));
-
-	if (o) {
-		object_ref(o);
-	}
-	pthread_rwlock_unlock(&t->lock);
-	return o;
-}
-
-static bool table_has(struct object_table *t, const struct digest *digest)
-{
-	struct object *o cleanup(cleanup_object) = table_get(t, digest);
-
-	return o != NULL;
-}
-
-/* Takes over the reference. What is there already stays. */
-static void table_put(struct object_table *t, const struct digest *digest, struct object *o)
-{
-	struct object *surplus = NULL;
-
-	pthread_rwlock_wrlock(&t->lock);
-	if (!digest_map_put(&t->objects, digest, (uint64_t)(uintptr_t)o)) {
-		uint64_t *slot = digest_map_get(&t->objects, digest);
-
-		if (*slot) {
-			surplus = o;
-		} else {
-			*slot = (uint64_t)(uintptr_t)o;
-		}
-	}
-	pthread_rwlock_unlock(&t->lock);
-	object_unref(surplus);
-}
-
-/* Not copied when it is there already. */
-static int table_put_copy(struct object_table *t, const struct digest *digest,
-			  struct bytes content, struct error *err)
-{
-	if (table_has(t, digest)) {
-		return 0;
-	}
 	struct object *o = object_copy(content);
 
 	if (!o) {
 		return error_set(err, ERROR_LIMIT, "no memory for %zu bytes", content.len);
 	}
-	table_put(t, digest, o);
+	object_table_put(t, digest, o);
 	return 0;
-}
-
-/* Takes over the reference (NULL removes). False when there was nothing to replace. */
-static bool table_replace(struct object_table *t, const struct digest *digest, struct object *o)
-{
-	struct object *old;
-
-	pthread_rwlock_wrlock(&t->lock);
-	uint64_t *slot = digest_map_get(&t->objects, digest);
-
-	old = slot_object(slot);
-	if (old) {
-		*slot = (uint64_t)(uintptr_t)o;
-	}
-	pthread_rwlock_unlock(&t->lock);
-	object_unref(old ? old : o);
-	return old != NULL;
 }
 
 /* ---- Readers of blobs: check nothing, and see what the table holds now ---- */
@@ -182,7 +65,7 @@ static int memory_reader_pread(struct blob_reader *r, void *buf, size_t len, uin
 			       size_t *got, struct error *err)
 {
 	struct memory_reader *m = container_of(r, struct memory_reader, base);
-	struct object *o cleanup(cleanup_object) = table_get(&m->blobs->table, &m->digest);
+	struct object *o cleanup(cleanup_object) = find_blob(m->blobs, &m->digest);
 
 	if (!o) {
 		return error_set(err, ERROR_UNAVAILABLE, "blob %s was removed while open",
@@ -269,21 +152,26 @@ static void memory_writer_free(struct blob_writer *w)
 }
 
 static int memory_writer_commit(struct blob_writer *w, struct digest *digest_out,
-				uint64_t *size_out, struct error *err unused)
+				uint64_t *size_out, struct error *err)
 {
 	struct memory_writer *m = container_of(w, struct memory_writer, base);
+	struct object *known cleanup(cleanup_object) = NULL;
+	int rc = check_not_ended(&m->blobs->ended, err);
 
-	hasher_finish(m->hasher, digest_out);
-	*size_out = m->len;
-	if (m->len) {
+	if (rc == 0) {
+		hasher_finish(m->hasher, digest_out);
+		*size_out = m->len;
+		known = find_blob(m->blobs, digest_out);
+	}
+	if (rc == 0 && m->len && !known) {
 		uint8_t *content = realloc(m->content, m->len);
 
-		table_put(&m->blobs->table, digest_out,
-			  object_new(content ? content : m->content, m->len));
+		object_table_put(&m->blobs->table, digest_out,
+				 object_new(content ? content : m->content, m->len));
 		m->content = NULL;
 	}
 	memory_writer_free(w);
-	return 0;
+	return rc;
 }
 
 static const struct blob_writer_ops memory_writer_ops = {
@@ -298,7 +186,10 @@ static void memory_blobs_destroy(struct blob_service *s)
 {
 	struct memory_blobs *m = container_of(s, struct memory_blobs, base);
 
-	table_done(&m->table);
+	object_table_done(&m->table);
+	if (m->below) {
+		blob_service_unref(&m->below->base);
+	}
 	free(m);
 }
 
@@ -306,7 +197,7 @@ static int memory_blobs_size(struct blob_service *s, const struct digest *digest
 			     uint64_t *size, struct error *err unused)
 {
 	struct memory_blobs *m = container_of(s, struct memory_blobs, base);
-	struct object *o cleanup(cleanup_object) = table_get(&m->table, digest);
+	struct object *o cleanup(cleanup_object) = find_blob(m, digest);
 
 	if (!o) {
 		return 0;
@@ -316,44 +207,38 @@ static int memory_blobs_size(struct blob_service *s, const struct digest *digest
 }
 
 /* The proof of an object is made once, when it is first opened. A reference for the caller. */
-static int get_proof(struct memory_blobs *m, struct object *o, struct blob_reader *unchecked,
+static int get_proof(struct object *o, struct blob_reader *unchecked,
 		     const struct digest *digest, struct blob_proof **out, struct error *err)
 {
-	struct blob_proof *proof = NULL;
-	int rc = 0;
+	struct blob_proof *proof = atomic_load(&o->proof), *other = NULL;
 
-	pthread_rwlock_rdlock(&m->table.lock);
-	if (o->proof) {
-		proof = blob_proof_ref(o->proof);
-	}
-	pthread_rwlock_unlock(&m->table.lock);
 	if (!proof) {
-		rc = blob_proof_make(unchecked, digest, &proof, err);
+		int rc = blob_proof_make(unchecked, digest, &proof, err);
+
 		if (rc < 0) {
 			return rc;
 		}
-		pthread_rwlock_wrlock(&m->table.lock);
-		if (!o->proof) {
-			o->proof = blob_proof_ref(proof);
+		if (!atomic_compare_exchange_strong(&o->proof, &other, proof)) {
+			blob_proof_unref(proof);
+			proof = other;
 		}
-		pthread_rwlock_unlock(&m->table.lock);
 	}
-	*out = proof;
-	return rc;
+	*out = blob_proof_ref(proof);
+	return 0;
 }
 
 static int memory_blobs_open(struct blob_service *s, const struct digest *digest,
 			     struct blob_reader **out, struct error *err)
 {
 	struct memory_blobs *m = container_of(s, struct memory_blobs, base);
-	struct object *o cleanup(cleanup_object) = table_get(&m->table, digest);
+	struct object *o cleanup(cleanup_object) = find_blob(m, digest);
 	struct blob_proof *proof cleanup(cleanup_blob_proof) = NULL;
 
 	if (!o) {
 		return 0;
 	}
 	struct blob_reader *unchecked = memory_reader_new(m, digest, o->len);
-	int rc = get_proof(m, o, unchecked, digest, &proof, err);
+	int rc = get_proof(o, unchecked, digest, &proof, err);
 
 	if (rc < 0) {
 		blob_reader_free(unchecked);
@@ -381,7 +266,10 @@ static int memory_blobs_put_hashed(struct blob_service *s, struct bytes content,
 {
 	struct memory_blobs *m = container_of(s, struct memory_blobs, base);
 
-	return table_put_copy(&m->table, digest, content, err);
+	struct object *known cleanup(cleanup_object) = find_blob(m, digest);
+	int rc = check_not_ended(&m->ended, err);
+
+	return rc || known ? rc : put_copy(&m->table, digest, content, err);
 }
 
 /* Memory is at hand, so there is never anything to wait for. */
@@ -425,14 +313,14 @@ bool memory_blob_corrupt(struct blob_service *s, const struct digest *digest,
 	struct object_table *t = blob_table(s);
 	struct object *o = t ? object_copy(content) : NULL;
 
-	return o && table_replace(t, digest, o);
+	return o && object_table_replace(t, digest, o);
 }
 
 bool memory_blob_remove(struct blob_service *s, const struct digest *digest)
 {
 	struct object_table *t = blob_table(s);
 
-	return t && table_replace(t, digest, NULL);
+	return t && object_table_replace(t, digest, NULL);
 }
 
 /* ---- Directories ---- */
@@ -441,7 +329,10 @@ static void memory_directories_destroy(struct directory_service *s)
 {
 	struct memory_directories *m = container_of(s, struct memory_directories, base);
 
-	table_done(&m->table);
+	object_table_done(&m->table);
+	if (m->below) {
+		directory_service_unref(&m->below->base);
+	}
 	free(m);
 }
 
@@ -449,7 +340,7 @@ static int memory_directories_get(struct directory_service *s, const struct dige
 				  uint8_t **encoding, size_t *len, struct error *err)
 {
 	struct memory_directories *m = container_of(s, struct memory_directories, base);
-	struct object *o cleanup(cleanup_object) = table_get(&m->table, digest);
+	struct object *o cleanup(cleanup_object) = find_directory(m, digest);
 
 	if (!o) {
 		return 0;
@@ -470,7 +361,9 @@ static int memory_directories_has(struct directory_service *s, const struct dige
 {
 	struct memory_directories *m = container_of(s, struct memory_directories, base);
 
-	return table_has(&m->table, digest);
+	struct object *o cleanup(cleanup_object) = find_directory(m, digest);
+
+	return o != NULL;
 }
 
 static int memory_directories_put(struct directory_service *s, struct directory *d,
@@ -478,7 +371,12 @@ static int memory_directories_put(struct directory_service *s, struct directory 
 {
 	struct memory_directories *m = container_of(s, struct memory_directories, base);
 
-	return table_put_copy(&m->table, directory_digest(d), directory_encoding(d), err);
+	struct object *known cleanup(cleanup_object) = find_directory(m, directory_digest(d));
+	int rc = check_not_ended(&m->ended, err);
+
+	return rc || known
+		       ? rc
+		       : put_copy(&m->table, directory_digest(d), directory_encoding(d), err);
 }
 
 static int memory_directories_sync(struct directory_service *s unused, struct error *err unused)
@@ -508,30 +406,130 @@ bool memory_directory_corrupt(struct directory_service *s, const struct digest *
 	struct object_table *t = directory_table(s);
 	struct object *o = t ? object_copy(encoding) : NULL;
 
-	return o && table_replace(t, digest, o);
+	return o && object_table_replace(t, digest, o);
 }
 
 bool memory_directory_remove(struct directory_service *s, const struct digest *digest)
 {
 	struct object_table *t = directory_table(s);
 
-	return t && table_replace(t, digest, NULL);
+	return t && object_table_replace(t, digest, NULL);
 }
 
-/* ---- The store ---- */
+/* ---- The store, and staged stores above it ---- */
+
+struct memory_stager {
+	struct stager base;
+	struct memory_blobs *blobs;             /* a reference */
+	struct memory_directories *directories; /* likewise */
+};
+
+struct memory_stage {
+	struct stage base;
+	struct memory_blobs *blobs;             /* a reference */
+	struct memory_directories *directories; /* likewise */
+};
+
+static struct memory_blobs *memory_blobs_new(struct memory_blobs *below)
+{
+	struct memory_blobs *m = xcalloc(1, sizeof(*m));
+
+	blob_service_init(&m->base, &memory_blobs_ops);
+	object_table_init(&m->table);
+	if (below) {
+		blob_service_ref(&below->base);
+		m->below = below;
+	}
+	return m;
+}
+
+static struct memory_directories *memory_directories_new(struct memory_directories *below)
+{
+	struct memory_directories *m = xcalloc(1, sizeof(*m));
+
+	directory_service_init(&m->base, &memory_directories_ops);
+	object_table_init(&m->table);
+	if (below) {
+		directory_service_ref(&below->base);
+		m->below = below;
+	}
+	return m;
+}
+
+/* Blobs first: a directory is never there before its files. */
+static int memory_stage_commit(struct stage *base, struct error *err unused)
+{
+	struct memory_stage *g = container_of(base, struct memory_stage, base);
+
+	object_table_move(&g->blobs->below->table, &g->blobs->table);
+	object_table_move(&g->directories->below->table, &g->directories->table);
+	return 0;
+}
+
+static void memory_stage_free(struct stage *base)
+{
+	struct memory_stage *g = container_of(base, struct memory_stage, base);
+
+	g->blobs->ended = true;
+	object_table_clear(&g->blobs->table);
+	g->directories->ended = true;
+	object_table_clear(&g->directories->table);
+	blob_service_unref(&g->blobs->base);
+	directory_service_unref(&g->directories->base);
+	free(g);
+}
+
+static const struct stage_ops memory_stage_ops = {
+	.commit = memory_stage_commit,
+	.free = memory_stage_free,
+};
+
+static int memory_stager_begin(struct stager *base, struct store *staged,
+			       struct error *err unused)
+{
+	struct memory_stager *m = container_of(base, struct memory_stager, base);
+	struct memory_stage *g = xcalloc(1, sizeof(*g));
+
+	g->base.ops = &memory_stage_ops;
+	g->blobs = memory_blobs_new(m->blobs);
+	g->directories = memory_directories_new(m->directories);
+	blob_service_ref(&g->blobs->base);
+	directory_service_ref(&g->directories->base);
+	*staged = (struct store){
+		.blobs = &g->blobs->base,
+		.directories = &g->directories->base,
+		.stage = &g->base,
+	};
+	return 0;
+}
+
+static void memory_stager_free(struct stager *base)
+{
+	struct memory_stager *m = container_of(base, struct memory_stager, base);
+
+	blob_service_unref(&m->blobs->base);
+	directory_service_unref(&m->directories->base);
+	free(m);
+}
+
+static const struct stager_ops memory_stager_ops = {
+	.begin = memory_stager_begin,
+	.free = memory_stager_free,
+};
 
 void memory_store_open(struct store *out)
 {
-	struct memory_blobs *blobs = xcalloc(1, sizeof(*blobs));
-	struct memory_directories *directories = xcalloc(1, sizeof(*directories));
+	struct memory_stager *stager = xcalloc(1, sizeof(*stager));
 
-	blob_service_init(&blobs->base, &memory_blobs_ops);
-	table_init(&blobs->table);
-	directory_service_init(&directories->base, &memory_directories_ops);
-	table_init(&directories->table);
+	stager->base.ops = &memory_stager_ops;
+	stager->blobs = memory_blobs_new(NULL);
+	stager->directories = memory_directories_new(NULL);
+	blob_service_ref(&stager->blobs->base);
+	directory_service_ref(&stager->directories->base);
 	*out = (struct store){
-		.blobs = &blobs->base,
-		.directories = &directories->base,
+		.blobs = &stager->blobs->base,
+		.directories = &stager->directories->base,
 		.roots = memory_roots_new(),
+		.stager = &stager->base,
 	};
 }

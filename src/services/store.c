@@ -251,6 +251,12 @@ int store_rebuild(const char *address, struct store_rebuilt *out, struct error *
 
 void store_close(struct store *s)
 {
+	if (s->stage) {
+		s->stage->ops->free(s->stage);
+	}
+	if (s->stager) {
+		s->stager->ops->free(s->stager);
+	}
 	blob_service_unref(s->blobs);
 	directory_service_unref(s->directories);
 	root_nodes_unref(s->roots);
@@ -264,5 +270,28 @@ int store_sync(struct store *s, struct error *err)
 	if (rc == 0 && s->directories) {
 		rc = directory_service_sync(s->directories, err);
 	}
+	return rc;
+}
+
+int store_stage(struct store *s, struct store *staged, struct error *err)
+{
+	struct store made = {0};
+
+	if (!s->stager) {
+		return error_set(err, ERROR_UNSUPPORTED, "this store cannot hold puts back");
+	}
+	int rc = s->stager->ops->begin(s->stager, &made, err);
+
+	if (rc == 0) {
+		*staged = made;
+	}
+	return rc;
+}
+
+int store_stage_commit(struct store *staged, struct error *err)
+{
+	int rc = staged->stage->ops->commit(staged->stage, err);
+
+	store_close(staged);
 	return rc;
 }

@@ -11,12 +11,15 @@
 #include "services/directory_service.h"
 #include "services/root_nodes.h"
 #include "services/seen_cache.h"
+#include "services/stage.h"
 
 struct store {
 	struct blob_service *blobs;
 	struct directory_service *directories;
 	struct root_nodes *roots;
 	struct seen_cache *seen; /* NULL when the store keeps none */
+	struct stager *stager;   /* NULL when nothing can be staged above it */
+	struct stage *stage;     /* of a staged store; else NULL */
 };
 
 enum store_open_flags {
@@ -29,12 +32,41 @@ enum store_open_flags {
  * the valid ones. store_close() ends it.
  */
 int store_open(struct store *out, const char *address, unsigned flags, struct error *err);
-/* Drops the references; the services live on where others hold them. Zeroed stores are allowed.
+/*
+ * Drops the references; the services live on where others hold them. A staged store that was
+ * not committed is given up. Zeroed stores are allowed.
  */
 void store_close(struct store *s);
 
 /* Everything put before is durable and visible to all when this returns. */
 int store_sync(struct store *s, struct error *err);
+
+/*
+ * Staging: all of it or nothing, for input whose worth shows only at its end.
+ *
+ * A staged store lies above another. Reading finds what the store below has and what was put
+ * into the staged store itself. What is put (unless the store below has it) goes where the
+ * store below keeps its objects, once, but nobody else sees it before store_stage_commit(). A
+ * sync of a staged store makes nothing durable: it only says whether a put failed. There may be
+ * many staged stores above one, in any threads and processes; they do not see each other's
+ * objects, and the store below goes on as ever. Of a store on disk, however much is put, only a
+ * bounded part is held in memory.
+ *
+ * A staged store has no roots and no seen cache (both NULL), and none can be staged above it.
+ * ERROR_UNSUPPORTED where the back end cannot do it, ERROR_DENIED above a read-only store.
+ */
+int store_stage(struct store *s, struct store *staged, struct error *err);
+/*
+ * Gives all that was put to the store below, durably and visibly to all, and closes the staged
+ * store, whatever it returns. After a failure, or when the process dies on the way, the store
+ * below may have some of the objects, which nothing refers to: names are put after this.
+ *
+ * The alternative is store_close(): then nothing is left of what was put, on the disk either.
+ * (Of a process that died, the next writers of the store clear it away.) For both, nobody may
+ * be using the staged services and their readers and writers; who holds them longer can put no
+ * more (ERROR_INVALID).
+ */
+int store_stage_commit(struct store *staged, struct error *err);
 
 struct store_rebuilt {
 	uint64_t blobs;

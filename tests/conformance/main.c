@@ -10,7 +10,8 @@ int main(int argc, char **argv)
 	int failed = 0;
 
 	if (argc != 2) {
-		fprintf(stderr, "usage: conformance memory://|unchecked://|file://[/dir]\n");
+		fprintf(stderr,
+			"usage: conformance [staged+]memory://|unchecked://|file://[/dir]\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
@@ -20,8 +21,13 @@ int main(int argc, char **argv)
 	failed += run_blob_tests();
 	failed += run_put_file_tests();
 	failed += run_directory_tests();
-	failed += run_root_tests();
 	failed += run_thread_tests();
+	if (!suite_staged()) {
+		failed += run_root_tests();
+	}
+	if (!suite_staged() && strncmp(argv[1], "file://", 7) != 0) {
+		failed += run_stage_tests();
+	}
 	if (strcmp(argv[1], "memory://") == 0) {
 		failed += run_memory_tests();
 	} else if (strcmp(argv[1], "unchecked://") == 0) {

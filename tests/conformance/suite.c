@@ -7,6 +7,7 @@
 
 static struct {
 	const char *address;
+	bool staged;
 	char *dir; /* of this run */
 	unsigned turn;
 } suite;
@@ -27,6 +28,8 @@ int suite_begin(const char *address)
 	const char *tmp = getenv("TMPDIR");
 	const char *base = tmp && tmp[0] ? tmp : "/tmp";
 
+	suite.staged = strncmp(address, "staged+", 7) == 0;
+	address += suite.staged ? 7 : 0;
 	suite.address = address;
 	if (strncmp(address, "file://", 7) != 0) {
 		return 0;
@@ -41,6 +44,11 @@ int suite_begin(const char *address)
 		return -1;
 	}
 	return 0;
+}
+
+bool suite_staged(void)
+{
+	return suite.staged;
 }
 
 void suite_end(void)
@@ -91,6 +99,10 @@ int fixture_setup(void **state)
 	} else {
 		open_unchecked(f);
 	}
+	if (suite.staged) {
+		f->below = f->store;
+		expect(0, store_stage(&f->below, &f->store, &err));
+	}
 	return 0;
 }
 
@@ -99,6 +111,7 @@ int fixture_teardown(void **state)
 	struct fixture *f = *state;
 
 	store_close(&f->store);
+	store_close(&f->below);
 	if (f->dir) {
 		remove_tree(f->dir);
 	}

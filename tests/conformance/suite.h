@@ -19,15 +19,18 @@ struct fixture {
 	char *dir;     /* of this test alone; NULL when the store needs none */
 	char *address; /* what store_open took; NULL for unchecked:// */
 	struct store store;
+	struct store below;                  /* of a staged one; else zeroed */
 	struct unchecked_service *unchecked; /* borrowed; NULL except for unchecked:// */
 };
 
 /*
  * Where stores come from: "memory://", "unchecked://" (memory behind a back end that verifies
- * nothing), "file://" or "file:///dir" (stores in a temporary directory below dir).
+ * nothing), "file://" or "file:///dir" (stores in a temporary directory below dir). "staged+"
+ * in front of one: a store staged above that.
  */
 int suite_begin(const char *address);
 void suite_end(void);
+bool suite_staged(void);
 
 /* For cmocka: *state is a struct fixture. The second one does not open the store. */
 int fixture_setup(void **state);
@@ -40,6 +43,7 @@ int run_put_file_tests(void);
 int run_directory_tests(void);
 int run_root_tests(void);
 int run_thread_tests(void);
+int run_stage_tests(void);
 int run_memory_tests(void);
 int run_unchecked_tests(void);
 int run_file_tests(void);

@@ -404,10 +404,12 @@ int local_store_open(struct store *out, const char *path, unsigned flags, struct
 	int rc = open_locked(&s, path, flags, err);
 
 	if (rc == 0) {
-		out->blobs = local_blobs_new(s, read_only);
-		out->directories = local_directories_new(s, read_only);
-		out->roots = local_roots_new(s, read_only);
-		out->seen = read_only ? NULL : &s->seen;
+		*out = (struct store){
+			.blobs = local_blobs_new(s, read_only),
+			.directories = local_directories_new(s, read_only),
+			.roots = local_roots_new(s, read_only),
+			.seen = read_only ? NULL : &s->seen,
+		};
 	}
 	pthread_mutex_unlock(&open_stores_lock);
 	return rc;
