@@ -6,13 +6,13 @@
 
 struct local_blobs {
 	struct blob_service base;
-	struct local_store *store;
+	struct local_view *view;
 	bool read_only;
 };
 
 struct local_reader {
 	struct blob_reader base;
-	struct local_store *store;
+	struct local_view *view;
 	struct location location;
 	struct cached_file *file; /* large blobs */
 	uint8_t *content;         /* packed ones */
@@ -20,7 +20,7 @@ struct local_reader {
 
 struct local_writer {
 	struct blob_writer base;
-	struct local_store *store;
+	struct local_view *view;
 	struct buffer small;        /* until it is too large */
 	struct large_writer *large; /* from then on */
 };
@@ -34,14 +34,14 @@ static void blobs_destroy(struct blob_service *s)
 {
 	struct local_blobs *b = blobs_of(s);
 
-	local_store_unref(b->store);
+	local_view_unref(b->view);
 	free(b);
 }
 
 static int blobs_size(struct blob_service *s, const struct digest *digest, uint64_t *size,
 		      struct error *err)
 {
-	return local_object_size(blobs_of(s)->store, INDEX_BLOBS, digest, size, err);
+	return local_object_size(blobs_of(s)->view, INDEX_BLOBS, digest, size, err);
 }
 
 /* ---- reading packed blobs ---- */
@@ -106,10 +106,10 @@ static int read_packed_part(struct local_store *s, const struct location *l,
 static int blobs_read(struct blob_service *s, const struct digest *digest, uint64_t offset,
 		      void *buf, size_t len, unsigned flags, size_t *got, struct error *err)
 {
-	struct local_store *store = blobs_of(s)->store;
+	struct local_view *view = blobs_of(s)->view;
 	unsigned how = flags & BLOB_READ_NOWAIT ? LOCAL_READ_NOWAIT : 0;
 	struct location l;
-	int rc = local_locate(store, INDEX_BLOBS, digest, &l, err);
+	int rc = local_locate(view, INDEX_BLOBS, digest, &l, err);
 
 	if (rc <= 0) {
 		return rc;
@@ -121,15 +121,15 @@ static int blobs_read(struct blob_service *s, const struct digest *digest, uint6
 	if (l.kind == LOCATION_FILE) {
 		struct cached_file *f;
 
-		rc = large_file_open(store, digest, &l, &f, err);
+		rc = large_file_open(view, digest, &l, &f, err);
 		if (rc == 0) {
-			rc = large_file_read(store, f, &l, buf, *got, offset, how, err);
-			file_cache_release(&store->files, f);
+			rc = large_file_read(view->store, f, &l, buf, *got, offset, how, err);
+			file_cache_release(view->files, f);
 		}
 	} else if (*got == l.size) {
-		rc = read_packed(store, &l, digest, buf, how, err);
+		rc = read_packed(view->store, &l, digest, buf, how, err);
 	} else {
-		rc = read_packed_part(store, &l, digest, offset, buf, *got, how, err);
+		rc = read_packed_part(view->store, &l, digest, offset, buf, *got, how, err);
 	}
 	return rc ? rc : 1;
 }
@@ -149,7 +149,8 @@ static int reader_pread(struct blob_reader *base, void *buf, size_t len, uint64_
 	int rc = 0;
 
 	if (r->file) {
-		rc = large_file_read(r->store, r->file, &r->location, buf, n, offset, 0, err);
+		rc = large_file_read(r->view->store, r->file, &r->location, buf, n, offset, 0,
+				     err);
 	} else if (n) {
 		memcpy(buf, r->content + offset, n);
 	}
@@ -170,8 +171,8 @@ static void reader_free(struct blob_reader *base)
 {
 	struct local_reader *r = reader_of(base);
 
-	file_cache_release(&r->store->files, r->file);
-	local_store_unref(r->store);
+	file_cache_release(r->view->files, r->file);
+	local_view_unref(r->view);
 	free(r->content);
 	free(r);
 }
@@ -185,9 +186,9 @@ static const struct blob_reader_ops reader_ops = {
 static int blobs_open(struct blob_service *s, const struct digest *digest,
 		      struct blob_reader **out, struct error *err)
 {
-	struct local_store *store = blobs_of(s)->store;
+	struct local_view *view = blobs_of(s)->view;
 	struct location l;
-	int rc = local_locate(store, INDEX_BLOBS, digest, &l, err);
+	int rc = local_locate(view, INDEX_BLOBS, digest, &l, err);
 
 	if (rc <= 0) {
 		return rc;
@@ -195,13 +196,13 @@ static int blobs_open(struct blob_service *s, const struct digest *digest,
 	struct local_reader *r = xcalloc(1, sizeof(*r));
 
 	r->base = (struct blob_reader){.ops = &reader_ops, .size = l.size};
-	r->store = local_store_ref(store);
+	r->view = local_view_ref(view);
 	r->location = l;
 	if (l.kind == LOCATION_FILE) {
-		rc = large_file_open(store, digest, &l, &r->file, err);
+		rc = large_file_open(view, digest, &l, &r->file, err);
 	} else {
 		r->content = malloc(MAX(l.stored, 1u));
-		rc = r->content ? read_packed(store, &l, digest, r->content, 0, err)
+		rc = r->content ? read_packed(view->store, &l, digest, r->content, 0, err)
 				: error_set(err, ERROR_LIMIT, "no memory to read %s",
 					    digest_text(digest));
 	}
@@ -220,22 +221,22 @@ static int blobs_put_hashed(struct blob_service *s, struct bytes content,
 {
 	struct local_blobs *b = blobs_of(s);
 	uint64_t known;
-	int rc = local_check_writable(b->store, b->read_only, err);
+	int rc = local_check_writable(b->view->store, b->read_only, err);
 
 	if (rc == 0) {
-		rc = local_object_size(b->store, INDEX_BLOBS, digest, &known, err);
+		rc = local_object_size(b->view, INDEX_BLOBS, digest, &known, err);
 	}
 	if (rc) {
 		return rc < 0 ? rc : 0;
 	}
 	if (content.len < LARGE_BLOB_MIN) {
-		return committer_add(&b->store->committer, RECORD_BLOB, digest, content, err);
+		return committer_add(b->view->committer, RECORD_BLOB, digest, content, err);
 	}
 	struct large_writer *w;
 	struct digest same;
 	uint64_t size;
 
-	rc = large_writer_new(b->store, &w, err);
+	rc = large_writer_new(b->view, &w, err);
 	if (rc) {
 		return rc;
 	}
@@ -251,14 +252,14 @@ static int blobs_put_file(struct blob_service *s, int fd, uint64_t size,
 			  struct blob_watch *watch, struct digest *out, struct error *err)
 {
 	struct local_blobs *b = blobs_of(s);
-	int rc = local_check_writable(b->store, b->read_only, err);
+	int rc = local_check_writable(b->view->store, b->read_only, err);
 
 	if (rc) {
 		return rc;
 	}
 	return size < LARGE_BLOB_MIN
 		       ? blob_service_put_file_by_writer(s, fd, size, watch, out, err)
-		       : large_file_import(b->store, fd, size, watch, out, err);
+		       : large_file_import(b->view, fd, size, watch, out, err);
 }
 
 static struct local_writer *writer_of(struct blob_writer *w)
@@ -272,7 +273,7 @@ static void writer_free(struct blob_writer *base)
 
 	large_writer_free(w->large);
 	buffer_done(&w->small);
-	local_store_unref(w->store);
+	local_view_unref(w->view);
 	free(w);
 }
 
@@ -286,7 +287,7 @@ static int writer_write(struct blob_writer *base, struct bytes data, struct erro
 		return 0;
 	}
 	if (!w->large) {
-		rc = large_writer_new(w->store, &w->large, err);
+		rc = large_writer_new(w->view, &w->large, err);
 		if (rc == 0) {
 			rc = large_writer_write(w->large, buffer_bytes(&w->small), err);
 			buffer_done(&w->small);
@@ -308,9 +309,9 @@ static int writer_commit(struct blob_writer *base, struct digest *digest_out,
 		w->large = NULL;
 	} else {
 		digest_of(&digest, buffer_bytes(&w->small));
-		rc = size ? local_object_size(w->store, INDEX_BLOBS, &digest, &known, err) : 1;
+		rc = size ? local_object_size(w->view, INDEX_BLOBS, &digest, &known, err) : 1;
 		if (rc == 0) {
-			rc = committer_add(&w->store->committer, RECORD_BLOB, &digest,
+			rc = committer_add(w->view->committer, RECORD_BLOB, &digest,
 					   buffer_bytes(&w->small), err);
 		}
 	}
@@ -332,7 +333,7 @@ static const struct blob_writer_ops writer_ops = {
 static int blobs_create(struct blob_service *s, struct blob_writer **out, struct error *err)
 {
 	struct local_blobs *b = blobs_of(s);
-	int rc = local_check_writable(b->store, b->read_only, err);
+	int rc = local_check_writable(b->view->store, b->read_only, err);
 
 	if (rc) {
 		return rc;
@@ -340,14 +341,14 @@ static int blobs_create(struct blob_service *s, struct blob_writer **out, struct
 	struct local_writer *w = xcalloc(1, sizeof(*w));
 
 	w->base.ops = &writer_ops;
-	w->store = local_store_ref(b->store);
+	w->view = local_view_ref(b->view);
 	*out = &w->base;
 	return 0;
 }
 
 static int blobs_count(struct blob_service *s, struct blob_counts *out, struct error *err)
 {
-	struct index *ix = blobs_of(s)->store->index;
+	struct index *ix = blobs_of(s)->view->store->index;
 	uint64_t blobs, large;
 	int rc = index_count(ix, INDEX_BLOBS, &blobs, err);
 
@@ -362,7 +363,7 @@ static int blobs_count(struct blob_service *s, struct blob_counts *out, struct e
 
 static int blobs_sync(struct blob_service *s, struct error *err)
 {
-	return committer_sync(&blobs_of(s)->store->committer, err);
+	return committer_sync(blobs_of(s)->view->committer, err);
 }
 
 static const struct blob_service_ops blob_ops = {
@@ -380,12 +381,12 @@ static const struct blob_service_ops blob_ops = {
 	.sync = blobs_sync,
 };
 
-struct blob_service *local_blobs_new(struct local_store *s, bool read_only)
+struct blob_service *local_blobs_new(struct local_view *v, bool read_only)
 {
 	struct local_blobs *b = xcalloc(1, sizeof(*b));
 
 	blob_service_init(&b->base, &blob_ops);
-	b->store = local_store_ref(s);
+	b->view = local_view_ref(v);
 	b->read_only = read_only;
 	return &b->base;
 }

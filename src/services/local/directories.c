@@ -4,7 +4,7 @@
 
 struct local_directories {
 	struct directory_service base;
-	struct local_store *store;
+	struct local_view *view;
 	bool read_only;
 };
 
@@ -17,16 +17,16 @@ static void directories_destroy(struct directory_service *s)
 {
 	struct local_directories *d = directories_of(s);
 
-	local_store_unref(d->store);
+	local_view_unref(d->view);
 	free(d);
 }
 
 static int directories_get(struct directory_service *s, const struct digest *digest,
 			   uint8_t **encoding, size_t *len, struct error *err)
 {
-	struct local_store *store = directories_of(s)->store;
+	struct local_view *view = directories_of(s)->view;
 	struct location l;
-	int rc = local_locate(store, INDEX_DIRECTORIES, digest, &l, err);
+	int rc = local_locate(view, INDEX_DIRECTORIES, digest, &l, err);
 
 	if (rc <= 0) {
 		return rc;
@@ -40,7 +40,7 @@ static int directories_get(struct directory_service *s, const struct digest *dig
 	if (!buf) {
 		return error_set(err, ERROR_LIMIT, "no memory to read %s", digest_text(digest));
 	}
-	rc = local_record_read(store, &l, RECORD_DIRECTORY, digest, buf, 0, err);
+	rc = local_record_read(view->store, &l, RECORD_DIRECTORY, digest, buf, 0, err);
 	if (rc) {
 		free(buf);
 		return rc;
@@ -55,14 +55,14 @@ static int directories_has(struct directory_service *s, const struct digest *dig
 {
 	uint64_t size;
 
-	return local_object_size(directories_of(s)->store, INDEX_DIRECTORIES, digest, &size,
+	return local_object_size(directories_of(s)->view, INDEX_DIRECTORIES, digest, &size,
 				 err);
 }
 
 static int directories_put(struct directory_service *s, struct directory *d, struct error *err)
 {
 	struct local_directories *dirs = directories_of(s);
-	int rc = local_check_writable(dirs->store, dirs->read_only, err);
+	int rc = local_check_writable(dirs->view->store, dirs->read_only, err);
 
 	if (rc == 0) {
 		rc = directories_has(s, directory_digest(d), err);
@@ -70,13 +70,13 @@ static int directories_put(struct directory_service *s, struct directory *d, str
 	if (rc) {
 		return rc < 0 ? rc : 0;
 	}
-	return committer_add(&dirs->store->committer, RECORD_DIRECTORY, directory_digest(d),
+	return committer_add(dirs->view->committer, RECORD_DIRECTORY, directory_digest(d),
 			     directory_encoding(d), err);
 }
 
 static int directories_sync(struct directory_service *s, struct error *err)
 {
-	return committer_sync(&directories_of(s)->store->committer, err);
+	return committer_sync(directories_of(s)->view->committer, err);
 }
 
 static const struct directory_service_ops directory_ops = {
@@ -88,12 +88,12 @@ static const struct directory_service_ops directory_ops = {
 	.sync = directories_sync,
 };
 
-struct directory_service *local_directories_new(struct local_store *s, bool read_only)
+struct directory_service *local_directories_new(struct local_view *v, bool read_only)
 {
 	struct local_directories *d = xcalloc(1, sizeof(*d));
 
 	directory_service_init(&d->base, &directory_ops);
-	d->store = local_store_ref(s);
+	d->view = local_view_ref(v);
 	d->read_only = read_only;
 	return &d->base;
 }

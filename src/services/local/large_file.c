@@ -20,7 +20,7 @@
 #define GROUPS_PER_SPAN (OUTBOARD_SPAN / OUTBOARD_GROUP)
 
 struct large_writer {
-	struct local_store *store;
+	struct local_view *view;
 	struct outboard_builder *builder;
 	char temporary[SCRATCH_NAME_SIZE];
 	int fd;
@@ -32,12 +32,13 @@ struct large_writer {
 
 /* ---- writing ---- */
 
-int large_writer_new(struct local_store *s, struct large_writer **out, struct error *err)
+int large_writer_new(struct local_view *v, struct large_writer **out, struct error *err)
 {
 	struct large_writer *w = xcalloc(1, sizeof(*w));
-	int rc = scratch_name(&s->scratch, s->dirfd, w->temporary, err);
+	struct local_store *s = v->store;
+	int rc = scratch_name(v->scratch, s->dirfd, w->temporary, err);
 
-	w->store = s;
+	w->view = v;
 	w->fd = -1;
 	if (rc == 0) {
 		w->fd = openat(s->dirfd, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
@@ -68,7 +69,7 @@ static void large_writer_done(struct large_writer *w)
 void large_writer_free(struct large_writer *w)
 {
 	if (w) {
-		unlinkat(w->store->dirfd, w->temporary, 0);
+		unlinkat(w->view->store->dirfd, w->temporary, 0);
 		large_writer_done(w);
 	}
 }
@@ -91,7 +92,7 @@ static int store_bytes(struct large_writer *w, struct bytes data, uint64_t offse
 		if (!(len == ZERO_BLOCK && all_zero(part)) &&
 		    pwrite_full(w->fd, part.ptr, part.len, (off_t)(offset + at)) != 0) {
 			return error_set_errno(err, errno, "cannot write to store %s",
-					       w->store->path);
+					       w->view->store->path);
 		}
 		at += len;
 	}
@@ -138,16 +139,17 @@ int large_writer_commit(struct large_writer *w, struct digest *digest, uint64_t 
 	*size = w->size;
 	/* A last hole has no byte behind it that would give the file its length. */
 	if (ftruncate(w->fd, (off_t)w->size) != 0) {
-		rc = error_set_errno(err, errno, "cannot write to store %s", w->store->path);
+		rc = error_set_errno(err, errno, "cannot write to store %s",
+				     w->view->store->path);
 	}
 	if (rc == 0) {
-		rc = local_object_size(w->store, INDEX_BLOBS, digest, &known, err);
+		rc = local_object_size(w->view, INDEX_BLOBS, digest, &known, err);
 	}
 	if (rc) {
 		large_writer_free(w);
 		return rc < 0 ? rc : 0;
 	}
-	rc = committer_add_file(&w->store->committer, digest, w->size, buffer_bytes(&outboard),
+	rc = committer_add_file(w->view->committer, digest, w->size, buffer_bytes(&outboard),
 				w->temporary, err);
 	large_writer_done(w);
 	return rc;
@@ -240,15 +242,15 @@ static bool visit_size(void *context, struct bytes key, struct bytes value unuse
 }
 
 /* Only if a large blob of exactly this size is there can the file be one the store has. */
-static int may_have(struct local_store *s, uint64_t size, bool *out, struct error *err)
+static int may_have(struct local_view *v, uint64_t size, bool *out, struct error *err)
 {
 	struct size_query q = {0};
 
 	put_be64(q.key, size);
-	int rc = index_scan(s->index, INDEX_LARGE_SIZES, bytes_of(q.key, 8), visit_size, &q,
-			    err);
+	int rc = index_scan(v->store->index, INDEX_LARGE_SIZES, bytes_of(q.key, 8), visit_size,
+			    &q, err);
 
-	*out = q.found || committer_pending_size(&s->committer, size);
+	*out = q.found || committer_pending_size(v->committer, size);
 	return rc;
 }
 
@@ -264,7 +266,7 @@ static int hash_first(struct large_writer *w, int fd, uint64_t size, struct dige
 	}
 	outboard_builder_finish(w->builder, digest, NULL);
 	outboard_builder_reset(w->builder);
-	return local_object_size(w->store, INDEX_BLOBS, digest, &known, err);
+	return local_object_size(w->view, INDEX_BLOBS, digest, &known, err);
 }
 
 /* After a clone the copy is ours and cannot change: it is what gets hashed. */
@@ -273,7 +275,8 @@ static int hash_clone(struct large_writer *w, uint64_t size, struct error *err)
 	struct stat st;
 
 	if (fstat(w->fd, &st) != 0) {
-		return error_set_errno(err, errno, "cannot write to store %s", w->store->path);
+		return error_set_errno(err, errno, "cannot write to store %s",
+				       w->view->store->path);
 	}
 	if ((uint64_t)st.st_size != size) {
 		return error_set(err, ERROR_CHANGED, "the size of the file changed");
@@ -282,13 +285,13 @@ static int hash_clone(struct large_writer *w, uint64_t size, struct error *err)
 	return feed_file(w, w->fd, size, true, err);
 }
 
-int large_file_import(struct local_store *s, int fd, uint64_t size, struct blob_watch *watch,
+int large_file_import(struct local_view *v, int fd, uint64_t size, struct blob_watch *watch,
 		      struct digest *digest, struct error *err)
 {
 	struct large_writer *w;
 	uint64_t stored;
 	bool maybe;
-	int rc = large_writer_new(s, &w, err);
+	int rc = large_writer_new(v, &w, err);
 
 	if (rc) {
 		return rc;
@@ -296,7 +299,7 @@ int large_file_import(struct local_store *s, int fd, uint64_t size, struct blob_
 	w->watch = watch;
 	rc = check_size(w, size, err);
 	if (rc == 0) {
-		rc = may_have(s, size, &maybe, err);
+		rc = may_have(v, size, &maybe, err);
 	}
 	if (rc == 0 && maybe) {
 		rc = hash_first(w, fd, size, digest, err);
@@ -344,14 +347,15 @@ static int read_spans(struct local_store *s, const struct digest *digest,
 	return 0;
 }
 
-int large_file_open(struct local_store *s, const struct digest *digest,
-		    const struct location *l, struct cached_file **out, struct error *err)
+int large_file_open(struct local_view *v, const struct digest *digest, const struct location *l,
+		    struct cached_file **out, struct error *err)
 {
+	struct local_store *s = v->store;
 	char name[LOCAL_NAME_SIZE];
 	uint8_t *spans = NULL;
 	struct stat st;
 
-	*out = file_cache_get(&s->files, digest);
+	*out = file_cache_get(v->files, digest);
 	if (*out) {
 		return 0;
 	}
@@ -376,7 +380,7 @@ int large_file_open(struct local_store *s, const struct digest *digest,
 		close(fd);
 		return rc;
 	}
-	*out = file_cache_add(&s->files, digest, fd, l->size, spans);
+	*out = file_cache_add(v->files, digest, fd, l->size, spans);
 	return 0;
 }
 

@@ -18,6 +18,17 @@
 #define LARGE_BLOB_MAX ((uint64_t)1 << 40)
 #define RECENT_BLOBS 8
 
+/*
+ * What a service reads and adds to: the committed objects of a store, and those that a
+ * committer holds.
+ */
+struct local_view {
+	struct local_store *store;
+	struct committer *committer;
+	struct scratch *scratch;
+	struct file_cache *files;
+};
+
 /* A packed blob that was read in part: its verified bytes, for the reads that follow. */
 struct recent_blob {
 	pthread_mutex_t lock; /* guards the rest */
@@ -43,6 +54,7 @@ struct local_store {
 	struct file_cache files;
 	struct committer committer;
 	struct scratch scratch;
+	struct local_view view;
 	struct recent_blob recent[RECENT_BLOBS];
 };
 
@@ -53,6 +65,10 @@ void local_store_free(struct local_store *s);
 
 struct local_store *local_store_ref(struct local_store *s);
 void local_store_unref(struct local_store *s);
+
+/* A reference to what the view is part of. */
+struct local_view *local_view_ref(struct local_view *v);
+void local_view_unref(struct local_view *v);
 
 /* ---- layout: names below the store's directory ---- */
 
@@ -78,18 +94,21 @@ int local_pread(int fd, void *buf, size_t len, uint64_t offset, unsigned flags,
 int local_record_read(struct local_store *s, const struct location *l, enum record_kind kind,
 		      const struct digest *digest, void *buf, unsigned flags,
 		      struct error *err);
-/* Asker. Pending objects are committed first, so that whatever is found can be read. */
-int local_locate(struct local_store *s, enum index_table table, const struct digest *digest,
+/*
+ * Asker. What the view's committer holds back is synced first, so that whatever is found can be
+ * read.
+ */
+int local_locate(struct local_view *v, enum index_table table, const struct digest *digest,
 		 struct location *out, struct error *err);
 /* Asker: the size, pending objects included. */
-int local_object_size(struct local_store *s, enum index_table table,
-		      const struct digest *digest, uint64_t *size, struct error *err);
+int local_object_size(struct local_view *v, enum index_table table, const struct digest *digest,
+		      uint64_t *size, struct error *err);
 
 /* ---- services ---- */
 
-/* Each holds a reference to the store; read-only ones refuse to write. */
-struct blob_service *local_blobs_new(struct local_store *s, bool read_only);
-struct directory_service *local_directories_new(struct local_store *s, bool read_only);
+/* Each holds a reference to its view or store; read-only ones refuse to write. */
+struct blob_service *local_blobs_new(struct local_view *v, bool read_only);
+struct directory_service *local_directories_new(struct local_view *v, bool read_only);
 struct root_nodes *local_roots_new(struct local_store *s, bool read_only);
 extern const struct seen_cache_ops local_seen_ops;
 int local_check_writable(const struct local_store *s, bool read_only, struct error *err);

@@ -345,6 +345,10 @@ static int open_locked(struct local_store **out, const char *path, unsigned flag
 		return rc;
 	}
 	committer_init(&s->committer, s);
+	s->view = (struct local_view){.store = s,
+				      .committer = &s->committer,
+				      .scratch = &s->scratch,
+				      .files = &s->files};
 	s->opened = true;
 	s->seen.ops = &local_seen_ops;
 	s->next_open = open_stores;
@@ -373,6 +377,17 @@ void local_store_unref(struct local_store *s)
 		local_store_free(s);
 	}
 	pthread_mutex_unlock(&open_stores_lock);
+}
+
+struct local_view *local_view_ref(struct local_view *v)
+{
+	local_store_ref(v->store);
+	return v;
+}
+
+void local_view_unref(struct local_view *v)
+{
+	local_store_unref(v->store);
 }
 
 int local_store_open_alone(struct local_store **out, const char *path, struct error *err)
@@ -405,8 +420,8 @@ int local_store_open(struct store *out, const char *path, unsigned flags, struct
 
 	if (rc == 0) {
 		*out = (struct store){
-			.blobs = local_blobs_new(s, read_only),
-			.directories = local_directories_new(s, read_only),
+			.blobs = local_blobs_new(&s->view, read_only),
+			.directories = local_directories_new(&s->view, read_only),
 			.roots = local_roots_new(s, read_only),
 			.seen = read_only ? NULL : &s->seen,
 		};

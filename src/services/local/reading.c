@@ -142,11 +142,12 @@ int local_record_read(struct local_store *s, const struct location *l, enum reco
 }
 
 /* Asker. */
-static int find_committed(struct local_store *s, enum index_table table,
+static int find_committed(struct local_view *v, enum index_table table,
 			  const struct digest *digest, struct location *out, struct error *err)
 {
 	uint8_t value[LOCATION_SIZE];
-	int rc = index_get(s->index, table, digest_bytes(digest), value, sizeof(value), err);
+	int rc = index_get(v->store->index, table, digest_bytes(digest), value, sizeof(value),
+			   err);
 
 	if (rc > 0) {
 		rc = location_decode(value, out, err);
@@ -155,38 +156,38 @@ static int find_committed(struct local_store *s, enum index_table table,
 	return rc;
 }
 
-int local_locate(struct local_store *s, enum index_table table, const struct digest *digest,
+int local_locate(struct local_view *v, enum index_table table, const struct digest *digest,
 		 struct location *out, struct error *err)
 {
 	uint64_t size;
-	int rc = find_committed(s, table, digest, out, err);
+	int rc = find_committed(v, table, digest, out, err);
 
-	if (rc == 0 && committer_pending(&s->committer, table, digest, &size)) {
-		rc = committer_sync(&s->committer, err);
+	if (rc == 0 && committer_pending(v->committer, table, digest, &size)) {
+		rc = committer_sync(v->committer, err);
 	}
 	if (rc == 0) {
 		/* Committed now, or between the two questions. */
-		rc = find_committed(s, table, digest, out, err);
+		rc = find_committed(v, table, digest, out, err);
 	}
 	return rc;
 }
 
-int local_object_size(struct local_store *s, enum index_table table,
-		      const struct digest *digest, uint64_t *size, struct error *err)
+int local_object_size(struct local_view *v, enum index_table table, const struct digest *digest,
+		      uint64_t *size, struct error *err)
 {
 	struct location l;
-	int rc = find_committed(s, table, digest, &l, err);
+	int rc = find_committed(v, table, digest, &l, err);
 
 	if (rc > 0) {
 		*size = l.size;
 		return 1;
 	}
-	if (rc == 0 && committer_pending(&s->committer, table, digest, size)) {
+	if (rc == 0 && committer_pending(v->committer, table, digest, size)) {
 		return 1;
 	}
 	/* It may have been committed between the two questions. */
 	if (rc == 0) {
-		rc = find_committed(s, table, digest, &l, err);
+		rc = find_committed(v, table, digest, &l, err);
 		*size = rc > 0 ? l.size : *size;
 	}
 	return rc;
