@@ -1,17 +1,9 @@
 #include "services/local/batch.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/endian.h"
-#include "base/io.h"
 #include "services/local/local_internal.h"
-
-/* Up to this many large files are synced one by one; beyond, the whole file system at once. */
-#define FILES_SYNCED_SINGLY 4
 
 struct batch *batch_new(uint64_t number)
 {
@@ -88,80 +80,21 @@ bool batch_full(const struct batch *b)
 	       b->seen.len >= 4 * COMMIT_OBJECTS * (SEEN_KEY_SIZE + SEEN_VALUE_SIZE);
 }
 
-static int sync_path(int dirfd, const char *name, struct error *err)
-{
-	int fd cleanup(cleanup_close) = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0 || fsync(fd) != 0) {
-		return error_set_errno(err, errno, "cannot sync %s", name);
-	}
-	return 0;
-}
-
-/* The folder of a large file's name, when it is the first one there. */
-static int make_file_folder(struct local_store *s, const struct digest *digest,
-			    struct error *err)
-{
-	char name[LOCAL_NAME_SIZE];
-
-	local_file_name(name, digest);
-	*strrchr(name, '/') = '\0';
-	if (mkdirat(s->dirfd, name, 0755) != 0 && errno != EEXIST) {
-		return error_set_errno(err, errno, "cannot create %s/%s", s->path, name);
-	}
-	return sync_path(s->dirfd, "files", err);
-}
-
-/*
- * Gives a large file its name. A file that has the name already is replaced only by a synced
- * one: it may be another process's committed blob.
- */
-static int rename_file(struct local_store *s, struct pending_file *f, bool synced,
-		       struct error *err)
-{
-	unsigned flags = RENAME_NOREPLACE;
-	char name[LOCAL_NAME_SIZE];
-
-	local_file_name(name, &f->digest);
-	while (renameat2(s->dirfd, f->temporary, s->dirfd, name, flags) != 0) {
-		int errnum = errno, rc = 0;
-
-		if (errnum == ENOENT) {
-			rc = make_file_folder(s, &f->digest, err);
-		} else if (errnum == EEXIST || errnum == EINVAL) {
-			/* EINVAL: a file system without NOREPLACE. */
-			flags = 0;
-			rc = synced ? 0 : sync_path(s->dirfd, f->temporary, err);
-		} else {
-			rc = error_set_errno(err, errnum, "cannot create %s/%s", s->path, name);
-		}
-		if (rc) {
-			return rc;
-		}
-	}
-	free(f->temporary);
-	f->temporary = NULL;
-	return 0;
-}
-
 static int place_files(struct batch *b, struct local_store *s, bool singly, struct error *err)
 {
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < b->file_count; i++) {
-		if (singly) {
-			rc = sync_path(s->dirfd, b->files[i].temporary, err);
-		}
+		struct pending_file *f = &b->files[i];
+
+		rc = local_file_place(s, f->temporary, &f->digest, singly, err);
 		if (rc == 0) {
-			rc = rename_file(s, &b->files[i], singly, err);
+			free(f->temporary);
+			f->temporary = NULL;
 		}
 	}
 	for (size_t i = 0; rc == 0 && singly && i < b->file_count; i++) {
-		char name[LOCAL_NAME_SIZE];
-
-		local_file_name(name, &b->files[i].digest);
-		*strrchr(name, '/') = '\0';
-		rc = sync_path(s->dirfd, name, err);
+		rc = local_file_sync_name(s, &b->files[i].digest, err);
 	}
 	return rc;
 }
@@ -175,14 +108,9 @@ static int make_durable(struct batch *b, struct local_store *s, struct error *er
 		return rc;
 	}
 	if (!singly) {
-		return syncfs(s->dirfd) == 0
-			       ? 0
-			       : error_set_errno(err, errno, "cannot sync %s", s->path);
+		return local_sync_all(s, err);
 	}
-	if (b->pack_fd >= 0 && fdatasync(b->pack_fd) != 0) {
-		return error_set_errno(err, errno, "cannot sync a pack of %s", s->path);
-	}
-	return 0;
+	return b->pack_fd < 0 ? 0 : local_pack_sync(s, b->pack_fd, err);
 }
 
 static int compare_pending(const void *a, const void *b)

@@ -537,10 +537,8 @@ int committer_append_now(struct committer *c, struct index_write *w, enum record
 	if (rc) {
 		return rc;
 	}
-	if (fdatasync(fd) != 0) {
-		return error_set_errno(err, errno, "cannot sync a pack of %s", c->store->path);
-	}
-	return index_write_pack_end(w, number, end, err);
+	rc = local_pack_sync(c->store, fd, err);
+	return rc ? rc : index_write_pack_end(w, number, end, err);
 }
 
 /* What was written but not committed is of use to nobody: the disk gets it back. */

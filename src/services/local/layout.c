@@ -1,7 +1,12 @@
-/* Names below the folder of a local store. */
+/* Names below the folder of a local store, and how what has them becomes durable. */
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/io.h"
 #include "services/local/local_internal.h"
 
 void local_pack_name(char out[LOCAL_NAME_SIZE], uint64_t number)
@@ -15,4 +20,84 @@ void local_file_name(char out[LOCAL_NAME_SIZE], const struct digest *digest)
 
 	digest_to_hex(hex, digest);
 	snprintf(out, LOCAL_NAME_SIZE, "files/%.2s/%s", hex, hex);
+}
+
+/* The folder that the name is in. */
+static void file_folder(char out[LOCAL_NAME_SIZE], const struct digest *digest)
+{
+	local_file_name(out, digest);
+	*strrchr(out, '/') = '\0';
+}
+
+static int sync_path(int dirfd, const char *name, struct error *err)
+{
+	int fd cleanup(cleanup_close) = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) != 0) {
+		return error_set_errno(err, errno, "cannot sync %s", name);
+	}
+	return 0;
+}
+
+/* The folder of a large file's name, when it is the first one there. */
+static int make_file_folder(struct local_store *s, const struct digest *digest,
+			    struct error *err)
+{
+	char name[LOCAL_NAME_SIZE];
+
+	file_folder(name, digest);
+	if (mkdirat(s->dirfd, name, 0755) != 0 && errno != EEXIST) {
+		return error_set_errno(err, errno, "cannot create %s/%s", s->path, name);
+	}
+	return sync_path(s->dirfd, "files", err);
+}
+
+int local_file_place(struct local_store *s, const char *temporary, const struct digest *digest,
+		     bool sync, struct error *err)
+{
+	unsigned flags = RENAME_NOREPLACE;
+	char name[LOCAL_NAME_SIZE];
+	bool made_folder = false;
+	int rc = sync ? sync_path(s->dirfd, temporary, err) : 0;
+
+	local_file_name(name, digest);
+	while (rc == 0 && renameat2(s->dirfd, temporary, s->dirfd, name, flags) != 0) {
+		int errnum = errno;
+
+		if (errnum == ENOENT && !made_folder) {
+			made_folder = true;
+			rc = make_file_folder(s, digest, err);
+		} else if (flags && (errnum == EEXIST || errnum == EINVAL)) {
+			/* EINVAL: a file system without NOREPLACE. */
+			flags = 0;
+			rc = sync ? 0 : sync_path(s->dirfd, temporary, err);
+		} else {
+			rc = error_set_errno(err, errnum, "cannot create %s/%s", s->path, name);
+		}
+	}
+	return rc;
+}
+
+int local_file_sync_name(struct local_store *s, const struct digest *digest, struct error *err)
+{
+	char name[LOCAL_NAME_SIZE];
+
+	file_folder(name, digest);
+	return sync_path(s->dirfd, name, err);
+}
+
+int local_pack_sync(struct local_store *s, int fd, struct error *err)
+{
+	if (fdatasync(fd) != 0) {
+		return error_set_errno(err, errno, "cannot sync a pack of %s", s->path);
+	}
+	return 0;
+}
+
+int local_sync_all(struct local_store *s, struct error *err)
+{
+	if (syncfs(s->dirfd) != 0) {
+		return error_set_errno(err, errno, "cannot sync %s", s->path);
+	}
+	return 0;
 }

@@ -80,6 +80,20 @@ void local_file_name(char out[LOCAL_NAME_SIZE], const struct digest *digest);
 int local_pack_open(struct local_store *s, uint64_t number, struct cached_file **out,
 		    struct error *err);
 
+/*
+ * Gives a large file its name. A file that has the name already is replaced only by a synced
+ * one: it may be another process's committed blob. sync: sync the file in any case, first.
+ */
+int local_file_place(struct local_store *s, const char *temporary, const struct digest *digest,
+		     bool sync, struct error *err);
+/* After that: makes the name durable. */
+int local_file_sync_name(struct local_store *s, const struct digest *digest, struct error *err);
+int local_pack_sync(struct local_store *s, int fd, struct error *err);
+/* Everything that was written, in one go. */
+int local_sync_all(struct local_store *s, struct error *err);
+/* Up to this many large files are synced one by one; beyond, everything at once. */
+#define FILES_SYNCED_SINGLY 4
+
 /* ---- reading ---- */
 
 enum local_read_flags { LOCAL_READ_NOWAIT = 1 };
