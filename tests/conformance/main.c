@@ -24,8 +24,6 @@ int main(int argc, char **argv)
 	failed += run_thread_tests();
 	if (!suite_staged()) {
 		failed += run_root_tests();
-	}
-	if (!suite_staged() && strncmp(argv[1], "file://", 7) != 0) {
 		failed += run_stage_tests();
 	}
 	if (strcmp(argv[1], "memory://") == 0) {

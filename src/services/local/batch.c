@@ -157,32 +157,35 @@ int index_write_pack_end(struct index_write *w, uint64_t number, uint64_t end,
 					true, err);
 }
 
-static int write_entry(struct index_write *w, const struct pending *p, struct error *err)
+int index_write_object(struct index_write *w, enum index_table table,
+		       const struct digest *digest, const struct location *l, struct error *err)
 {
 	uint8_t value[LOCATION_SIZE];
 
-	location_encode(value, &p->location);
-	int rc = index_write_put(w, p->table, digest_bytes(&p->digest),
-				 bytes_of(value, sizeof(value)), false, err);
+	location_encode(value, l);
+	int rc = index_write_put(w, table, digest_bytes(digest), bytes_of(value, sizeof(value)),
+				 false, err);
 
-	if (rc == 0 && p->location.kind == LOCATION_FILE) {
+	if (rc == 0 && l->kind == LOCATION_FILE) {
 		uint8_t key[8 + DIGEST_SIZE];
 
-		put_be64(key, p->location.size);
-		memcpy(key + 8, p->digest.bytes, DIGEST_SIZE);
+		put_be64(key, l->size);
+		memcpy(key + 8, digest->bytes, DIGEST_SIZE);
 		rc = index_write_put(w, INDEX_LARGE_SIZES, bytes_of(key, sizeof(key)),
 				     bytes_of(NULL, 0), false, err);
 	}
 	return rc;
 }
 
-static int write_all(struct index_write *w, struct batch *b, struct error *err)
+int batch_write(const struct batch *b, struct index_write *w, struct error *err)
 {
 	const struct pending **order cleanup(cleanup_free) = sorted_entries(b);
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < b->count; i++) {
-		rc = write_entry(w, order[i], err);
+		const struct pending *p = order[i];
+
+		rc = index_write_object(w, p->table, &p->digest, &p->location, err);
 	}
 	for (size_t at = 0; rc == 0 && at < b->seen.len;
 	     at += SEEN_KEY_SIZE + SEEN_VALUE_SIZE) {
@@ -208,7 +211,7 @@ int batch_commit(struct batch *b, struct local_store *s, struct error *err)
 	if (rc) {
 		return rc;
 	}
-	rc = write_all(w, b, err);
+	rc = batch_write(b, w, err);
 	if (rc) {
 		index_write_abort(w);
 		return rc;

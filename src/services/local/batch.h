@@ -51,6 +51,12 @@ bool batch_full(const struct batch *b);
  * else changes a closed batch.
  */
 int batch_commit(struct batch *b, struct local_store *s, struct error *err);
+/* The same in parts: puts what the batch has into a write. */
+int batch_write(const struct batch *b, struct index_write *w, struct error *err);
+/* In a write: an object is there; nothing changes when it is already. */
+int index_write_object(struct index_write *w, enum index_table table,
+		       const struct digest *digest, const struct location *l,
+		       struct error *err);
 /* In a write: this pack is committed up to end at least. */
 int index_write_pack_end(struct index_write *w, uint64_t number, uint64_t end,
 			 struct error *err);

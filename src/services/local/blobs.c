@@ -363,7 +363,7 @@ static int blobs_count(struct blob_service *s, struct blob_counts *out, struct e
 
 static int blobs_sync(struct blob_service *s, struct error *err)
 {
-	return committer_sync(blobs_of(s)->view->committer, err);
+	return local_view_sync(blobs_of(s)->view, err);
 }
 
 static const struct blob_service_ops blob_ops = {

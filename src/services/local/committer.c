@@ -8,14 +8,15 @@
 #include "base/endian.h"
 #include "base/io.h"
 #include "services/local/batch.h"
+#include "services/local/local_stage.h"
 #include "services/local/pack_claim.h"
 
 /* Payloads from here on do not pass through the buffer. */
 #define DIRECT_WRITE_MIN (PACK_BUFFER_SIZE / 4)
 
-void committer_init(struct committer *c, struct local_store *s)
+void committer_init(struct committer *c, struct local_store *s, struct local_stage *stage)
 {
-	*c = (struct committer){.store = s, .pack_fd = -1, .next_batch = 1};
+	*c = (struct committer){.store = s, .stage = stage, .pack_fd = -1, .next_batch = 1};
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->changed, NULL);
 }
@@ -210,18 +211,20 @@ static int start_locked(struct committer *c, struct error *err)
 /* Waits until the open batch may take more, and has a batch close when it is full. */
 static int make_room_locked(struct committer *c, struct error *err)
 {
-	int rc = start_locked(c, err);
+	for (;;) {
+		int rc = failure_locked(c, err);
 
-	while (rc == 0) {
-		rc = failure_locked(c, err);
 		if (rc || !c->open || !batch_full(c->open)) {
-			break;
+			return rc;
+		}
+		rc = start_locked(c, err);
+		if (rc) {
+			return rc;
 		}
 		c->wanted = MAX(c->wanted, c->open->number);
 		pthread_cond_broadcast(&c->changed);
 		pthread_cond_wait(&c->changed, &c->lock);
 	}
-	return rc;
 }
 
 /* What one put adds: a record, and for a large blob its file. */
@@ -438,7 +441,8 @@ static void commit_open_locked(struct committer *c)
 
 	if (rc == 0) {
 		pthread_mutex_unlock(&c->lock);
-		rc = batch_commit(b, c->store, &why);
+		rc = c->stage ? local_stage_keep(c->stage, b, &why)
+			      : batch_commit(b, c->store, &why);
 		pthread_mutex_lock(&c->lock);
 	}
 	if (rc) {
@@ -484,6 +488,32 @@ int committer_sync(struct committer *c, struct error *err)
 		pthread_cond_wait(&c->changed, &c->lock);
 		rc = failure_locked(c, err);
 	}
+	pthread_mutex_unlock(&c->lock);
+	return rc;
+}
+
+int committer_check(struct committer *c, struct error *err)
+{
+	pthread_mutex_lock(&c->lock);
+	int rc = failure_locked(c, err);
+
+	pthread_mutex_unlock(&c->lock);
+	return rc;
+}
+
+int committer_close(struct committer *c, struct batch **out, struct error *err)
+{
+	pthread_mutex_lock(&c->lock);
+	int rc = failure_locked(c, err);
+
+	while (rc == 0 && c->closing) {
+		pthread_cond_wait(&c->changed, &c->lock);
+		rc = failure_locked(c, err);
+	}
+	if (rc == 0 && c->open) {
+		rc = close_batch_locked(c, err);
+	}
+	*out = c->closing;
 	pthread_mutex_unlock(&c->lock);
 	return rc;
 }
@@ -541,42 +571,48 @@ int committer_append_now(struct committer *c, struct index_write *w, enum record
 	return rc ? rc : index_write_pack_end(w, number, end, err);
 }
 
-/* What was written but not committed is of use to nobody: the disk gets it back. */
-static void give_up_pack(struct local_store *s, int fd, uint64_t number)
+static void drop_batch(struct committer *c, struct batch **batch)
 {
-	uint64_t length;
-	int rc = pack_committed_length(s, number, &length, NULL);
+	struct batch *b = *batch;
 
-	if (rc == 0 && length >= PACK_HEADER_SIZE) {
-		rc = ftruncate(fd, (off_t)length);
+	*batch = NULL;
+	if (b && b->close_pack) {
+		pack_release(c->store, b->pack_fd, b->pack_number);
+		b->close_pack = false;
 	}
-	/* Where this fails the next writer of the pack does it. */
-	(void)rc;
-	close(fd);
+	batch_free(b, c->store->dirfd);
 }
 
-void committer_done(struct committer *c)
+void committer_end(struct committer *c, const struct error *why)
 {
 	pthread_mutex_lock(&c->lock);
 	c->stopping = true;
-	pthread_cond_broadcast(&c->changed);
+	fail_locked(c, why);
 	pthread_mutex_unlock(&c->lock);
 	if (c->started) {
 		pthread_join(c->thread, NULL);
 	}
-	if (c->closing && c->closing->close_pack) {
-		give_up_pack(c->store, c->closing->pack_fd, c->closing->pack_number);
-		c->closing->close_pack = false;
-	}
+	pthread_mutex_lock(&c->lock);
+	c->started = false;
+	drop_batch(c, &c->open);
+	drop_batch(c, &c->closing);
 	if (c->pack_fd >= 0) {
-		give_up_pack(c->store, c->pack_fd, c->pack_number);
+		pack_release(c->store, c->pack_fd, c->pack_number);
+		c->pack_fd = -1;
 	}
-	batch_free(c->open, c->store->dirfd);
-	batch_free(c->closing, c->store->dirfd);
 	free(c->buffer.data);
+	c->buffer = (struct pack_buffer){0};
 	while (c->spare_count) {
 		free(c->spare[--c->spare_count]);
 	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void committer_done(struct committer *c)
+{
+	const struct error why = {.code = ERROR_INVALID, .text = "the store is closed"};
+
+	committer_end(c, &why);
 	free(c->failure);
 	pthread_cond_destroy(&c->changed);
 	pthread_mutex_destroy(&c->lock);

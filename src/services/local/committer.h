@@ -12,6 +12,9 @@
  *
  * A failed commit (a full disk) drops everything that was not committed, and every later put
  * and sync of this open store fails with the same error; what was committed before stays.
+ *
+ * A stage has a committer of its own, with a pack of its own, whose batches it keeps (see
+ * local_stage.h) until all of them are committed or none.
  */
 
 #include <pthread.h>
@@ -21,6 +24,7 @@
 #include "services/local/record.h"
 
 struct local_store;
+struct local_stage;
 struct batch;
 
 /* Each object may dirty a page of 4 KiB of the index, which a commit holds in memory. */
@@ -38,7 +42,8 @@ struct pack_buffer {
 
 struct committer {
 	struct local_store *store;
-	pthread_mutex_t lock; /* guards everything below */
+	struct local_stage *stage; /* keeps the closed batches; NULL: they are committed */
+	pthread_mutex_t lock;      /* guards everything below */
 	pthread_cond_t changed;
 	pthread_t thread;
 	bool started, stopping;
@@ -59,8 +64,13 @@ struct committer {
 	unsigned writes; /* buffers on their way to the pack */
 };
 
-void committer_init(struct committer *c, struct local_store *s);
-/* Ends the thread; what no sync asked for is dropped. */
+/* stage: whose committer it is, or NULL for the store's own. */
+void committer_init(struct committer *c, struct local_store *s, struct local_stage *stage);
+/*
+ * Ends the thread and gives the pack back; what no sync asked for is dropped. From then on
+ * every put fails with `why`.
+ */
+void committer_end(struct committer *c, const struct error *why);
 void committer_done(struct committer *c);
 
 /*
@@ -83,8 +93,15 @@ int committer_pending(struct committer *c, enum index_table table, const struct 
 		      uint64_t *size);
 /* Asker: is a large blob of this size waiting? */
 int committer_pending_size(struct committer *c, uint64_t size);
-/* Commits all that was added before. */
+/* Commits all that was added before (or, of a stage: has it kept). */
 int committer_sync(struct committer *c, struct error *err);
+/* The failure, if there was one. */
+int committer_check(struct committer *c, struct error *err);
+/*
+ * For a stage: closes the open batch, of which the caller takes care, and nobody adds any more.
+ * NULL: nothing was held back. The batch stays the committer's.
+ */
+int committer_close(struct committer *c, struct batch **out, struct error *err);
 
 /*
  * Appends one record at once, durably, inside a write of the index that the caller commits: for

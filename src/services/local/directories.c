@@ -76,7 +76,7 @@ static int directories_put(struct directory_service *s, struct directory *d, str
 
 static int directories_sync(struct directory_service *s, struct error *err)
 {
-	return committer_sync(directories_of(s)->view->committer, err);
+	return local_view_sync(directories_of(s)->view, err);
 }
 
 static const struct directory_service_ops directory_ops = {

@@ -110,11 +110,22 @@ static void *map_of(MDB_env *env)
 	return mdb_env_get_fd(env, &fd) == 0 ? proc_mapping_of(fd) : NULL;
 }
 
-static int open_env(struct index *ix, const char *path, bool read_only, struct error *err)
+/* Also when it could not be opened: then there may be one of the two. */
+static void remove_private(const char *path)
+{
+	char *lock cleanup(cleanup_free) = xasprintf("%s-lock", path);
+
+	unlink(path);
+	unlink(lock);
+}
+
+static int open_env(struct index *ix, const char *path, unsigned how, struct error *err)
 {
 	int dead;
+	bool read_only = how & INDEX_READ_ONLY;
 	/* Lookups by digest are random: reading ahead would only fill memory. */
-	unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (read_only ? MDB_RDONLY : 0);
+	unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (read_only ? MDB_RDONLY : 0) |
+			 (how & INDEX_PRIVATE ? MDB_NOSUBDIR | MDB_NOSYNC : 0);
 	int rc = mdb_env_create(&ix->env);
 
 	if (rc) {
@@ -159,11 +170,14 @@ int index_open(struct index **out, const char *path, unsigned flags, struct erro
 	bool read_only = flags & INDEX_READ_ONLY;
 
 	pthread_mutex_init(&ix->lock, NULL);
-	int rc = open_env(ix, path, read_only, err);
+	int rc = open_env(ix, path, flags, err);
 
+	if (flags & INDEX_PRIVATE) {
+		remove_private(path);
+	}
 	if (rc == 0) {
 		ix->map = map_of(ix->env);
-		rc = open_tables(ix, flags & INDEX_CREATE, read_only, err);
+		rc = open_tables(ix, flags & (INDEX_CREATE | INDEX_PRIVATE), read_only, err);
 	}
 	if (rc) {
 		index_close(ix);

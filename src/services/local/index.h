@@ -31,9 +31,17 @@ enum index_table {
 struct index;
 struct index_write;
 
-enum index_open_flags { INDEX_CREATE = 1, INDEX_READ_ONLY = 2 };
+enum index_open_flags {
+	INDEX_CREATE = 1,
+	INDEX_READ_ONLY = 2,
+	/*
+	 * A new one in a file of its own, for nobody else: the file has no name any more when
+	 * this returns, and nothing is ever synced.
+	 */
+	INDEX_PRIVATE = 4,
+};
 
-/* path: an existing directory. */
+/* path: an existing directory; of a private index, a file that does not exist. */
 int index_open(struct index **out, const char *path, unsigned flags, struct error *err);
 void index_close(struct index *ix);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 #include "base/io.h"
 #include "castore/outboard.h"
 #include "services/local/large_file.h"
+#include "services/local/local_stage.h"
 
 #define WRITEBACK_STEP ((uint64_t)8 << 20)
 #define ZERO_BLOCK ((size_t)65536)
@@ -245,12 +247,18 @@ static bool visit_size(void *context, struct bytes key, struct bytes value unuse
 static int may_have(struct local_view *v, uint64_t size, bool *out, struct error *err)
 {
 	struct size_query q = {0};
+	int rc = 0;
 
 	put_be64(q.key, size);
-	int rc = index_scan(v->store->index, INDEX_LARGE_SIZES, bytes_of(q.key, 8), visit_size,
-			    &q, err);
+	for (; rc == 0 && !q.found && v; v = v->below) {
+		struct index *ix = atomic_load(&v->index);
 
-	*out = q.found || committer_pending_size(v->committer, size);
+		rc = ix ? index_scan(ix, INDEX_LARGE_SIZES, bytes_of(q.key, 8), visit_size, &q,
+				     err)
+			: 0;
+		q.found = q.found || committer_pending_size(v->committer, size);
+	}
+	*out = q.found;
 	return rc;
 }
 
@@ -347,6 +355,25 @@ static int read_spans(struct local_store *s, const struct digest *digest,
 	return 0;
 }
 
+/* The name that is left in `name` is the last one tried. */
+static int open_plain(struct local_view *v, const struct digest *digest,
+		      char name[LOCAL_NAME_SIZE])
+{
+	const struct local_store *s = v->store;
+	int fd = -1;
+
+	errno = ENOENT;
+	for (; fd < 0 && errno == ENOENT && v; v = v->below) {
+		if (!v->below) {
+			local_file_name(name, digest);
+		} else if (!local_staged_name(v, digest, name)) {
+			continue;
+		}
+		fd = openat_quietly(s->dirfd, name, O_NOFOLLOW);
+	}
+	return fd;
+}
+
 int large_file_open(struct local_view *v, const struct digest *digest, const struct location *l,
 		    struct cached_file **out, struct error *err)
 {
@@ -359,8 +386,7 @@ int large_file_open(struct local_view *v, const struct digest *digest, const str
 	if (*out) {
 		return 0;
 	}
-	local_file_name(name, digest);
-	int fd = openat_quietly(s->dirfd, name, O_NOFOLLOW);
+	int fd = open_plain(v, digest, name);
 
 	if (fd < 0 && errno == ENOENT) {
 		return error_set(err, ERROR_CORRUPT, "%s/%s is missing", s->path, name);

@@ -19,11 +19,13 @@
 #define RECENT_BLOBS 8
 
 /*
- * What a service reads and adds to: the committed objects of a store, and those that a
- * committer holds.
+ * What a service reads and adds to: the objects in an index, and those that a committer holds
+ * back. A store has one view of its own; a stage has one that lies above it (local_stage.h).
  */
 struct local_view {
 	struct local_store *store;
+	struct local_view *below;      /* NULL: the store's own view */
+	_Atomic(struct index *) index; /* NULL: of a stage that has not needed one yet */
 	struct committer *committer;
 	struct scratch *scratch;
 	struct file_cache *files;
@@ -108,15 +110,15 @@ int local_pread(int fd, void *buf, size_t len, uint64_t offset, unsigned flags,
 int local_record_read(struct local_store *s, const struct location *l, enum record_kind kind,
 		      const struct digest *digest, void *buf, unsigned flags,
 		      struct error *err);
-/*
- * Asker. What the view's committer holds back is synced first, so that whatever is found can be
- * read.
- */
+/* Asker. What is held back is synced first, so that whatever is found can be read. */
 int local_locate(struct local_view *v, enum index_table table, const struct digest *digest,
 		 struct location *out, struct error *err);
 /* Asker: the size, pending objects included. */
 int local_object_size(struct local_view *v, enum index_table table, const struct digest *digest,
 		      uint64_t *size, struct error *err);
+
+/* Commits what was put; a stage does that at its end, so here it only reports a failure. */
+int local_view_sync(struct local_view *v, struct error *err);
 
 /* ---- services ---- */
 

@@ -13,6 +13,7 @@
 #include "base/io.h"
 #include "base/text.h"
 #include "services/local/local_internal.h"
+#include "services/local/local_stage.h"
 
 #define STORE_FORMAT_VERSION 1
 #define FORMAT_SIZE_MAX 256
@@ -344,8 +345,9 @@ static int open_locked(struct local_store **out, const char *path, unsigned flag
 		local_store_free(s);
 		return rc;
 	}
-	committer_init(&s->committer, s);
+	committer_init(&s->committer, s, NULL);
 	s->view = (struct local_view){.store = s,
+				      .index = s->index,
 				      .committer = &s->committer,
 				      .scratch = &s->scratch,
 				      .files = &s->files};
@@ -381,13 +383,27 @@ void local_store_unref(struct local_store *s)
 
 struct local_view *local_view_ref(struct local_view *v)
 {
-	local_store_ref(v->store);
+	if (v->below) {
+		local_stage_ref(v);
+	} else {
+		local_store_ref(v->store);
+	}
 	return v;
 }
 
 void local_view_unref(struct local_view *v)
 {
-	local_store_unref(v->store);
+	if (v->below) {
+		local_stage_unref(v);
+	} else {
+		local_store_unref(v->store);
+	}
+}
+
+int local_view_sync(struct local_view *v, struct error *err)
+{
+	return v->below ? committer_check(v->committer, err)
+			: committer_sync(v->committer, err);
 }
 
 int local_store_open_alone(struct local_store **out, const char *path, struct error *err)
@@ -424,6 +440,7 @@ int local_store_open(struct store *out, const char *path, unsigned flags, struct
 			.directories = local_directories_new(&s->view, read_only),
 			.roots = local_roots_new(s, read_only),
 			.seen = read_only ? NULL : &s->seen,
+			.stager = local_stager_new(s, read_only),
 		};
 	}
 	pthread_mutex_unlock(&open_stores_lock);

@@ -151,3 +151,16 @@ int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *er
 	}
 	return rc < 0 ? rc : 0;
 }
+
+void pack_release(struct local_store *s, int fd, uint64_t number)
+{
+	uint64_t length;
+	int rc = pack_committed_length(s, number, &length, NULL);
+
+	if (rc == 0) {
+		rc = ftruncate(fd, (off_t)MAX(length, PACK_HEADER_SIZE));
+	}
+	/* Where this fails the next writer of the pack does it. */
+	(void)rc;
+	close(fd);
+}

@@ -13,6 +13,11 @@ struct claimed_pack {
 
 /* The newest pack with room that no other process writes to, or a new one. */
 int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *err);
+/*
+ * Ends the writing of a pack. What was written but not committed is of use to nobody: the disk
+ * gets it back.
+ */
+void pack_release(struct local_store *s, int fd, uint64_t number);
 /* Committed length of a pack; 0 when the index knows none. */
 int pack_committed_length(struct local_store *s, uint64_t number, uint64_t *out,
 			  struct error *err);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -142,12 +143,12 @@ int local_record_read(struct local_store *s, const struct location *l, enum reco
 }
 
 /* Asker. */
-static int find_committed(struct local_view *v, enum index_table table,
-			  const struct digest *digest, struct location *out, struct error *err)
+static int find_kept(struct local_view *v, enum index_table table, const struct digest *digest,
+		     struct location *out, struct error *err)
 {
+	struct index *ix = atomic_load(&v->index);
 	uint8_t value[LOCATION_SIZE];
-	int rc = index_get(v->store->index, table, digest_bytes(digest), value, sizeof(value),
-			   err);
+	int rc = ix ? index_get(ix, table, digest_bytes(digest), value, sizeof(value), err) : 0;
 
 	if (rc > 0) {
 		rc = location_decode(value, out, err);
@@ -156,27 +157,29 @@ static int find_committed(struct local_view *v, enum index_table table,
 	return rc;
 }
 
-int local_locate(struct local_view *v, enum index_table table, const struct digest *digest,
-		 struct location *out, struct error *err)
+/* Asker: in this view alone. */
+static int locate_here(struct local_view *v, enum index_table table,
+		       const struct digest *digest, struct location *out, struct error *err)
 {
 	uint64_t size;
-	int rc = find_committed(v, table, digest, out, err);
+	int rc = find_kept(v, table, digest, out, err);
 
 	if (rc == 0 && committer_pending(v->committer, table, digest, &size)) {
 		rc = committer_sync(v->committer, err);
 	}
 	if (rc == 0) {
-		/* Committed now, or between the two questions. */
-		rc = find_committed(v, table, digest, out, err);
+		/* Kept now, or between the two questions. */
+		rc = find_kept(v, table, digest, out, err);
 	}
 	return rc;
 }
 
-int local_object_size(struct local_view *v, enum index_table table, const struct digest *digest,
-		      uint64_t *size, struct error *err)
+/* Asker: in this view alone. */
+static int size_here(struct local_view *v, enum index_table table, const struct digest *digest,
+		     uint64_t *size, struct error *err)
 {
 	struct location l;
-	int rc = find_committed(v, table, digest, &l, err);
+	int rc = find_kept(v, table, digest, &l, err);
 
 	if (rc > 0) {
 		*size = l.size;
@@ -185,10 +188,32 @@ int local_object_size(struct local_view *v, enum index_table table, const struct
 	if (rc == 0 && committer_pending(v->committer, table, digest, size)) {
 		return 1;
 	}
-	/* It may have been committed between the two questions. */
+	/* It may have been kept between the two questions. */
 	if (rc == 0) {
-		rc = find_committed(v, table, digest, &l, err);
+		rc = find_kept(v, table, digest, &l, err);
 		*size = rc > 0 ? l.size : *size;
+	}
+	return rc;
+}
+
+int local_locate(struct local_view *v, enum index_table table, const struct digest *digest,
+		 struct location *out, struct error *err)
+{
+	int rc = 0;
+
+	for (; rc == 0 && v; v = v->below) {
+		rc = locate_here(v, table, digest, out, err);
+	}
+	return rc;
+}
+
+int local_object_size(struct local_view *v, enum index_table table, const struct digest *digest,
+		      uint64_t *size, struct error *err)
+{
+	int rc = 0;
+
+	for (; rc == 0 && v; v = v->below) {
+		rc = size_here(v, table, digest, size, err);
 	}
 	return rc;
 }

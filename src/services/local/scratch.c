@@ -19,15 +19,6 @@ void scratch_init(struct scratch *s)
 	pthread_mutex_init(&s->lock, NULL);
 }
 
-void scratch_done(struct scratch *s, int store_dirfd)
-{
-	if (s->fd >= 0) {
-		unlinkat(store_dirfd, s->folder, AT_REMOVEDIR);
-		close(s->fd);
-	}
-	pthread_mutex_destroy(&s->lock);
-}
-
 /* Takes over the descriptor. */
 static void remove_files(int fd)
 {
@@ -44,7 +35,37 @@ static void remove_files(int fd)
 	closedir(dir);
 }
 
-/* Failures are left to the next who cleans up. */
+/*
+ * With its files. Takes over the descriptor, whose lock is held until the folder is gone.
+ * Failures are left to the next who cleans up.
+ */
+static void remove_folder(int parent, const char *name, int fd)
+{
+	int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (again >= 0) {
+		remove_files(again);
+	}
+	unlinkat(parent, name, AT_REMOVEDIR);
+	close(fd);
+}
+
+void scratch_clear(struct scratch *s, int store_dirfd)
+{
+	pthread_mutex_lock(&s->lock);
+	if (s->fd >= 0) {
+		remove_folder(store_dirfd, s->folder, s->fd);
+		s->fd = -1;
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+void scratch_done(struct scratch *s, int store_dirfd)
+{
+	scratch_clear(s, store_dirfd);
+	pthread_mutex_destroy(&s->lock);
+}
+
 static void remove_abandoned(int tmp, const char *name)
 {
 	int fd = openat(tmp, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -57,14 +78,7 @@ static void remove_abandoned(int tmp, const char *name)
 		close(fd);
 		return;
 	}
-	int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-
-	/* The lock is held until the folder is gone. */
-	remove_files(again >= 0 ? again : fd);
-	unlinkat(tmp, name, AT_REMOVEDIR);
-	if (again >= 0) {
-		close(fd);
-	}
+	remove_folder(tmp, name, fd);
 }
 
 static void clean_up(int store_dirfd)
@@ -132,4 +146,16 @@ int scratch_name(struct scratch *s, int store_dirfd, char out[SCRATCH_NAME_SIZE]
 	}
 	pthread_mutex_unlock(&s->lock);
 	return MIN(rc, 0);
+}
+
+bool scratch_find(struct scratch *s, const char *name, char out[SCRATCH_NAME_SIZE])
+{
+	pthread_mutex_lock(&s->lock);
+	bool found = s->fd >= 0;
+
+	if (found) {
+		snprintf(out, SCRATCH_NAME_SIZE, "%s/%s", s->folder, name);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return found;
 }
