@@ -340,6 +340,7 @@ int index_scan(struct index *ix, enum index_table table, struct bytes from, inde
 
 		rc = mdb_cursor_get(cursor, &k, &v, from.len ? MDB_SET_RANGE : MDB_FIRST);
 		while (rc == 0 && visit(context, bytes_of_val(k), bytes_of_val(v))) {
+			count_access(ix);
 			rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
 		}
 		mdb_cursor_close(cursor);
