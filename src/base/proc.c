@@ -11,11 +11,15 @@
 
 #include "base/io.h"
 
-size_t proc_resident_file_bytes(void)
+int proc_open_memory(void)
+{
+	return open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+}
+
+size_t proc_resident_file_bytes(int fd)
 {
 	char text[128];
-	int fd cleanup(cleanup_close) = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	ssize_t n = fd < 0 ? 0 : pread_full(fd, text, sizeof(text) - 1, 0);
 	const char *at = text;
 
 	text[MAX(n, 0)] = '\0';

@@ -4,8 +4,13 @@
 
 #include <stddef.h>
 
+/*
+ * What proc_resident_file_bytes() reads, kept open: a process in a sandbox can open nothing
+ * there any more. -1 when there is no /proc, which is no fault.
+ */
+int proc_open_memory(void);
 /* Bytes of mapped files that are in its memory; 0 when /proc cannot say. */
-size_t proc_resident_file_bytes(void);
+size_t proc_resident_file_bytes(int fd);
 
 /* Where a file is mapped, its first mapping; NULL when it is not or /proc cannot say. */
 void *proc_mapping_of(int fd);

@@ -282,14 +282,15 @@ static void test_mapping_of_a_file(void **state unused)
 
 	assert_int_equal(ftruncate(fd, PIPED), 0);
 	assert_null(proc_mapping_of(fd));
-	size_t before = proc_resident_file_bytes();
+	int memory cleanup(cleanup_close) = proc_open_memory();
+	size_t before = proc_resident_file_bytes(memory);
 	uint8_t *map = mmap(NULL, PIPED, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	assert_ptr_not_equal(map, MAP_FAILED);
 	memset(map, 1, PIPED);
 	assert_ptr_equal(proc_mapping_of(fd), map);
 	/* The counters behind it lag by some pages for each CPU. */
-	assert_true(proc_resident_file_bytes() > before + PIPED / 2);
+	assert_true(proc_resident_file_bytes(memory) > before + PIPED / 2);
 	munmap(map, PIPED);
 	close(fd);
 }

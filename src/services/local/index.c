@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/log.h"
 #include "base/proc.h"
 
@@ -22,7 +23,8 @@ struct index {
 	MDB_txn *idle[READ_TXNS_KEPT];
 	unsigned idle_count;
 	_Atomic unsigned accesses;
-	void *map; /* where LMDB has its file; NULL: not known */
+	void *map;     /* where LMDB has its file; NULL: not known */
+	int memory_fd; /* for proc_resident_file_bytes() */
 };
 
 struct index_write {
@@ -169,6 +171,7 @@ int index_open(struct index **out, const char *path, unsigned flags, struct erro
 	struct index *ix = xcalloc(1, sizeof(*ix));
 	bool read_only = flags & INDEX_READ_ONLY;
 
+	ix->memory_fd = proc_open_memory();
 	pthread_mutex_init(&ix->lock, NULL);
 	int rc = open_env(ix, path, flags, err);
 
@@ -198,6 +201,7 @@ void index_close(struct index *ix)
 	if (ix->env) {
 		mdb_env_close(ix->env);
 	}
+	cleanup_close(&ix->memory_fd);
 	pthread_mutex_destroy(&ix->lock);
 	free(ix);
 }
@@ -213,7 +217,7 @@ static void release_pages(struct index *ix)
 
 	if (ix->map && mdb_env_info(ix->env, &info) == 0 &&
 	    info.me_last_pgno * (size_t)sysconf(_SC_PAGESIZE) > RESIDENT_MAX &&
-	    proc_resident_file_bytes() > RESIDENT_MAX) {
+	    proc_resident_file_bytes(ix->memory_fd) > RESIDENT_MAX) {
 		/* A shared mapping of a file: nothing is lost, and readers may be at it. */
 		madvise(ix->map, (info.me_last_pgno + 1) * (size_t)sysconf(_SC_PAGESIZE),
 			MADV_DONTNEED);
