@@ -100,6 +100,52 @@ int cli_next_option(struct cli *cli, const struct cli_command *command, int argc
 	}
 }
 
+static const struct cli_command *find_command(const struct cli_command *parent,
+					      const char *name)
+{
+	for (const struct cli_command *const *c = parent->commands; *c; c++) {
+		if (strcmp((*c)->name, name) == 0) {
+			return *c;
+		}
+	}
+	return NULL;
+}
+
+int cli_run_command(struct cli *cli, const struct cli_command *parent, int argc, char **argv)
+{
+	const struct cli_command *command = find_command(parent, argv[0]);
+	static char program[64];
+
+	if (!command) {
+		return cli_usage(parent, "unknown command '%s'", argv[0]);
+	}
+	if (cli->help && !(command->commands && argc > 1)) {
+		fputs(command->help, stdout);
+		return EXIT_CODE_OK;
+	}
+	/* getopt begins its messages with this. */
+	snprintf(program, sizeof(program), "%s", command->program);
+	argv[0] = program;
+	optind = 0;
+	return command->run(cli, command, argc, argv);
+}
+
+int cli_run_group(struct cli *cli, const struct cli_command *command, int argc, char **argv)
+{
+	static const struct option options[] = {CLI_LONG_OPTIONS, {0}};
+	int code = EXIT_CODE_OK;
+
+	if (cli_next_option(cli, command, argc, argv, "+" CLI_SHORT_OPTIONS, options, &code) !=
+	    -1) {
+		return code;
+	}
+	if (optind >= argc) {
+		fputs(command->help, stderr);
+		return EXIT_CODE_USAGE;
+	}
+	return cli_run_command(cli, command, argc - optind, argv + optind);
+}
+
 bool cli_parse_count(const struct cli_command *command, const char *option, const char *text,
 		     unsigned max, unsigned *out)
 {

@@ -34,12 +34,15 @@ struct cli_command {
 	const char *name;
 	const char *program; /* "cairn NAME" */
 	const char *help;
+	/* Its own commands, with a NULL behind them; NULL when it has none. */
+	const struct cli_command *const *commands;
 	/* argv[0] is program. Returns an exit code. */
 	int (*run)(struct cli *cli, const struct cli_command *command, int argc, char **argv);
 };
 
 extern const struct cli_command import_command, export_command, roots_command, ls_command,
-	cat_command, mount_command, umount_command, reindex_command, version_command;
+	cat_command, mount_command, umount_command, nix_command, reindex_command,
+	version_command;
 
 enum { CLI_OPTION_STORE = 1000, CLI_OPTION_JSON, CLI_OPTION_STOP, CLI_OPTION_OWN };
 
@@ -59,6 +62,11 @@ enum { CLI_OPTION_STORE = 1000, CLI_OPTION_JSON, CLI_OPTION_STOP, CLI_OPTION_OWN
 int cli_next_option(struct cli *cli, const struct cli_command *command, int argc, char **argv,
 		    const char *short_options, const struct option *long_options,
 		    int *exit_code);
+
+/* Runs the command of parent that argv[0] names. */
+int cli_run_command(struct cli *cli, const struct cli_command *parent, int argc, char **argv);
+/* What a command with commands of its own runs: options, and then the one that is named. */
+int cli_run_group(struct cli *cli, const struct cli_command *command, int argc, char **argv);
 
 /* A usage error: the message, a pointer to --help; returns the exit code. */
 int cli_usage(const struct cli_command *command, const char *fmt, ...) printf_like(2, 3);

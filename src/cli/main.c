@@ -23,6 +23,7 @@ static const char main_help[] =
 	"  export   write a tree back to disk\n"
 	"  mount    show the store as a file system\n"
 	"  umount   end a mount\n"
+	"  nix      keep store paths of Nix; 'cairn nix --help' lists how\n"
 	"  reindex  make the index of a store again\n"
 	"  version  print the version\n"
 	"\n"
@@ -85,8 +86,17 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command, &roots_command,  &ls_command,      &cat_command,     &export_command,
-	&mount_command,  &umount_command, &reindex_command, &version_command,
+	&import_command,
+	&roots_command,
+	&ls_command,
+	&cat_command,
+	&export_command,
+	&mount_command,
+	&umount_command,
+	&nix_command,
+	&reindex_command,
+	&version_command,
+	NULL,
 };
 
 /* For messages about the options before the command. */
@@ -94,17 +104,8 @@ static const struct cli_command main_command = {
 	.name = "",
 	.program = "cairn",
 	.help = main_help,
+	.commands = commands,
 };
-
-static const struct cli_command *find_command(const char *name)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		if (strcmp(commands[i]->name, name) == 0) {
-			return commands[i];
-		}
-	}
-	return NULL;
-}
 
 /*
  * Without these, the store's files would get the numbers of standard streams, and messages
@@ -138,25 +139,6 @@ static int finish_output(int code)
 	return code;
 }
 
-static int run_command(struct cli *cli, int argc, char **argv)
-{
-	const struct cli_command *command = find_command(argv[0]);
-	static char program[32];
-
-	if (!command) {
-		return cli_usage(&main_command, "unknown command '%s'", argv[0]);
-	}
-	if (cli->help) {
-		fputs(command->help, stdout);
-		return EXIT_CODE_OK;
-	}
-	/* getopt begins its messages with this. */
-	snprintf(program, sizeof(program), "%s", command->program);
-	argv[0] = program;
-	optind = 0;
-	return command->run(cli, command, argc, argv);
-}
-
 static int run_main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -183,7 +165,7 @@ static int run_main(int argc, char **argv)
 		fputs(main_help, help ? stdout : stderr);
 		return help ? EXIT_CODE_OK : EXIT_CODE_USAGE;
 	}
-	return run_command(&cli, argc - optind, argv + optind);
+	return cli_run_command(&cli, &main_command, argc - optind, argv + optind);
 }
 
 int main(int argc, char **argv)

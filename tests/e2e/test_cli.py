@@ -8,13 +8,15 @@ import pytest
 
 from harness import BIG, CAIRN, Mount, cairn, run, write
 
-COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "reindex", "version"]
+COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "nix", "reindex",
+            "version"]
+NIX_COMMANDS = []
 HEX = re.compile(r"[0-9a-f]{64}")
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *(f"nix {c}" for c in NIX_COMMANDS)])
 def test_help(command):
-    args = [command] if command else []
+    args = command.split()
     result = cairn(*args, "--help")
     lines = result.out.splitlines()
     assert result.err == ""
@@ -24,6 +26,10 @@ def test_help(command):
     for other in COMMANDS:
         if not command:
             assert other in result.out
+    for other in NIX_COMMANDS:
+        if command == "nix":
+            assert other in result.out
+    assert cairn("help", *args).out == result.out
 
 
 def test_short_help():
@@ -38,7 +44,8 @@ def test_version():
 @pytest.mark.parametrize("args", [
     [], ["unknown"], ["--unknown"], ["import"], ["cat"], ["export"], ["export", "one"],
     ["mount"], ["mount", "a", "b"], ["umount"], ["ls", "--unknown"], ["roots", "unknown"],
-    ["roots", "add"], ["roots", "add", "one"], ["roots", "remove"], ["import", "--threads"],
+    ["nix"], ["nix", "unknown"],
+    ["nix", "--unknown"], ["roots", "add"], ["roots", "add", "one"], ["roots", "remove"], ["import", "--threads"],
     ["import", "--threads", "x", "."], ["import", "--threads", "-1", "."],
     ["mount", "--inodes=odd", "x"], ["mount", "--threads=0x", "x"],
 ], ids=" ".join)
