@@ -68,3 +68,8 @@ void buffer_append_byte(struct buffer *b, uint8_t byte)
 	*buffer_reserve(b, 1) = byte;
 	b->len++;
 }
+
+void buffer_append_string(struct buffer *b, const char *text)
+{
+	buffer_append(b, text, strlen(text));
+}

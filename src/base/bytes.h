@@ -51,6 +51,7 @@ void buffer_done(struct buffer *b);
 uint8_t *buffer_reserve(struct buffer *b, size_t more);
 void buffer_append(struct buffer *b, const void *data, size_t len);
 void buffer_append_byte(struct buffer *b, uint8_t byte);
+void buffer_append_string(struct buffer *b, const char *text);
 
 static inline struct bytes buffer_bytes(const struct buffer *b)
 {
