@@ -179,10 +179,10 @@ static int add_conditions(scmp_filter_ctx ctx)
 		/* clone3 hides its flags from the filter: without it, the C library does this.
 		 */
 		{SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, thread, thread)},
-		{SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid())},
-		{SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME)},
+		{SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0)},
+		{SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0)},
 		/* Asking for a limit of its own, not setting one. */
-		{SCMP_SYS(prlimit64), SCMP_A2(SCMP_CMP_EQ, 0)},
+		{SCMP_SYS(prlimit64), SCMP_A2(SCMP_CMP_EQ, 0, 0)},
 	};
 	int rc = 0;
 
@@ -191,7 +191,7 @@ static int add_conditions(scmp_filter_ctx ctx)
 	}
 	for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(fcntl_commands); i++) {
 		rc = allow(ctx, SCMP_SYS(fcntl),
-			   SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)fcntl_commands[i]));
+			   SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)fcntl_commands[i], 0));
 	}
 	return rc;
 }
