@@ -30,6 +30,7 @@ class Contender:
     export: tuple | None = None  # from {home} (or the tree) to {out}
     program: str = ""
     ours: bool = False  # the project's aims are for it
+    needs: tuple = ()  # programs that its commands start
     needs_root: bool = False
     needs_fuse: bool = False  # to mount; without it only the rest is measured
     default: bool = True  # False: only when named by --contenders
@@ -38,7 +39,7 @@ class Contender:
         """Why it cannot compete here, or None."""
         if self.needs_root and not is_root:
             return "needs root"
-        for word in (self.program or self.fill[0], (self.mount or self.fill)[0]):
+        for word in (self.program or self.fill[0], (self.mount or self.fill)[0], *self.needs):
             if "{" not in word and not shutil.which(word):
                 return f"{word} is not there"
         return None
@@ -75,7 +76,14 @@ def cairn(name, about, *, program="", to_import=(), to_mount=(), default=True):
         export=(*start, "export", NAME, "{out}"))
 
 
+def shell(command):
+    """For what takes two commands: {home} is $0, {tree} is $1 in it."""
+    return ("sh", "-ec", command, "{home}", "{tree}")
+
+
 NATIVE = "native"
+MKSQUASHFS = ("mksquashfs", "{tree}", "{home}/image", "-comp", "zstd", "-quiet", "-no-progress")
+RESTIC = "export RESTIC_PASSWORD=x RESTIC_CACHE_DIR=$0/cache; "
 
 CONTENDERS = (
     Contender(NATIVE, "cp -a on the same file system", fill=("cp", "-a", "{tree}", "{home}/tree"),
@@ -83,11 +91,35 @@ CONTENDERS = (
     cairn("cairn", "cairn as it comes"),
     cairn("cairn-1", "one thread each", to_import=("--threads", "1"), to_mount=("--threads", "1"),
           default=False),
+    cairn("cairn-pass", "large files read by the kernel", to_mount=("--io", "passthrough"),
+          default=False),
     Contender("squashfs", "mksquashfs (zstd) and the kernel's reader", needs_root=True,
-              fill=("mksquashfs", "{tree}", "{home}/image", "-comp", "zstd", "-quiet",
-                    "-no-progress"),
-              mount=("mount", "-o", "loop,ro", "{home}/image", "{mnt}"), umount=("umount", "{mnt}"),
-              view="{mnt}", default=False),
+              fill=MKSQUASHFS, mount=("mount", "-o", "loop,ro", "{home}/image", "{mnt}"),
+              umount=("umount", "{mnt}"), view="{mnt}", default=False),
+    Contender("squashfuse", "the same image through squashfuse_ll", needs_fuse=True,
+              fill=MKSQUASHFS, mount=("squashfuse_ll", "{home}/image", "{mnt}"),
+              umount=("umount", "{mnt}"), view="{mnt}", needs_root=True, default=False),
+    Contender("erofs", "mkfs.erofs and the kernel's reader", needs_root=True,
+              fill=("mkfs.erofs", "--quiet", "{home}/image", "{tree}"),
+              mount=("mount", "-t", "erofs", "-o", "loop,ro", "{home}/image", "{mnt}"),
+              umount=("umount", "{mnt}"), view="{mnt}", default=False),
+    Contender("casync", "casync make, chunks in a store", view="{mnt}", default=False,
+              fill=("casync", "make", "--store={home}/store.castr", "{home}/tree.caidx", "{tree}"),
+              refill=("casync", "make", "--store={home}/store.castr", "{home}/tree.caidx",
+                      "{tree}"),
+              export=("casync", "extract", "--store={home}/store.castr", "{home}/tree.caidx",
+                      "{out}")),
+    Contender("restic", "restic backup", view="{mnt}", needs=("restic",), default=False,
+              fill=shell(RESTIC + "restic -q -r $0/repo init; restic -q -r $0/repo backup $1"),
+              refill=shell(RESTIC + "restic -q -r $0/repo backup $1")),
+    Contender("borg", "borg create", view="{mnt}", needs=("borg",), default=False,
+              fill=shell("borg init -e none $0/repo; borg create $0/repo::first $1"),
+              refill=shell("borg create $0/repo::second $1")),
+    Contender("ostree", "ostree commit, a file per object", view="{mnt}", needs=("ostree",),
+              default=False,
+              fill=shell("ostree init --repo=$0/repo --mode=bare-user; "
+                         "ostree commit --repo=$0/repo --branch=tree --tree=dir=$1"),
+              refill=shell("ostree commit --repo=$0/repo --branch=tree --tree=dir=$1")),
 )
 
 
