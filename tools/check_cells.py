@@ -303,7 +303,9 @@ def cell_tidy(cell):
         return
     commands = json.loads((cell.folder / "compile_commands.json").read_text())
     paths = sorted({os.path.normpath(os.path.join(c["directory"], c["file"])) for c in commands})
-    paths = [p for p in paths if p.endswith(".c") and p.startswith(f"{PROJECT}/")]
+    # Ours, not what is generated in the build directory.
+    paths = [p for p in paths if p.endswith(".c") and p.startswith(f"{PROJECT}/")
+             and not p.startswith(f"{cell.folder}/")]
     if not paths:
         cell.fail("clang-tidy: no files")
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:

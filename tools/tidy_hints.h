@@ -5,6 +5,10 @@
  * something negative. Without this it follows paths on which they return 0.
  */
 
+/* Before base/util.h, as in the files that use it: its parameters are macros there. */
+#include <openssl/evp.h>
+#include <openssl/provider.h>
+
 #include "base/error.h"
 
 #define error_set(...) ((void)error_set(__VA_ARGS__), -1)
