@@ -14,12 +14,14 @@ static void print_result(const struct cli *cli, const struct store_rebuilt *resu
 		json_number(&j, "blobs", result->blobs);
 		json_number(&j, "directories", result->directories);
 		json_number(&j, "roots", result->roots);
+		json_number(&j, "path_infos", result->path_infos);
 		json_number(&j, "damaged_bytes", result->damaged_bytes);
 		json_end(&j);
 		return;
 	}
-	printf("%" PRIu64 " blobs, %" PRIu64 " directories, %" PRIu64 " roots\n", result->blobs,
-	       result->directories, result->roots);
+	printf("%" PRIu64 " blobs, %" PRIu64 " directories, %" PRIu64 " roots, %" PRIu64
+	       " path infos\n",
+	       result->blobs, result->directories, result->roots, result->path_infos);
 	if (result->damaged_bytes) {
 		printf("%" PRIu64 " bytes of packs are no whole object and were passed over\n",
 		       result->damaged_bytes);

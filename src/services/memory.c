@@ -2,6 +2,7 @@
 
 #include <stdatomic.h>
 
+#include "services/memory_records.h"
 #include "services/memory_roots.h"
 #include "services/object_table.h"
 #include "services/stage.h"
@@ -531,5 +532,6 @@ void memory_store_open(struct store *out)
 		.directories = &stager->directories->base,
 		.roots = memory_roots_new(),
 		.stager = &stager->base,
+		.path_infos = memory_records_new(),
 	};
 }

@@ -260,6 +260,7 @@ void store_close(struct store *s)
 	blob_service_unref(s->blobs);
 	directory_service_unref(s->directories);
 	root_nodes_unref(s->roots);
+	record_table_unref(s->path_infos);
 	*s = (struct store){0};
 }
 

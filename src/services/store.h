@@ -9,6 +9,7 @@
 
 #include "services/blob_service.h"
 #include "services/directory_service.h"
+#include "services/record_table.h"
 #include "services/root_nodes.h"
 #include "services/seen_cache.h"
 #include "services/stage.h"
@@ -17,9 +18,10 @@ struct store {
 	struct blob_service *blobs;
 	struct directory_service *directories;
 	struct root_nodes *roots;
-	struct seen_cache *seen; /* NULL when the store keeps none */
-	struct stager *stager;   /* NULL when nothing can be staged above it */
-	struct stage *stage;     /* of a staged store; else NULL */
+	struct record_table *path_infos; /* NULL in a staged store */
+	struct seen_cache *seen;         /* NULL when the store keeps none */
+	struct stager *stager;           /* NULL when nothing can be staged above it */
+	struct stage *stage;             /* of a staged store; else NULL */
 };
 
 enum store_open_flags {
@@ -52,8 +54,9 @@ int store_sync(struct store *s, struct error *err);
  * objects, and the store below goes on as ever. Of a store on disk, however much is put, only a
  * bounded part is held in memory.
  *
- * A staged store has no roots and no seen cache (both NULL), and none can be staged above it.
- * ERROR_UNSUPPORTED where the back end cannot do it, ERROR_DENIED above a read-only store.
+ * A staged store has no roots, no path infos and no seen cache (all NULL), and none can be
+ * staged above it. ERROR_UNSUPPORTED where the back end cannot do it, ERROR_DENIED above a
+ * read-only store.
  */
 int store_stage(struct store *s, struct store *staged, struct error *err);
 /*
@@ -72,6 +75,7 @@ struct store_rebuilt {
 	uint64_t blobs;
 	uint64_t directories;
 	uint64_t roots;
+	uint64_t path_infos;
 	uint64_t damaged_bytes; /* passed over: what a crash left, and what no longer checks */
 };
 

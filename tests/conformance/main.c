@@ -24,6 +24,7 @@ int main(int argc, char **argv)
 	failed += run_thread_tests();
 	if (!suite_staged()) {
 		failed += run_root_tests();
+		failed += run_record_tests();
 		failed += run_stage_tests();
 	}
 	if (strcmp(argv[1], "memory://") == 0) {
@@ -32,6 +33,7 @@ int main(int argc, char **argv)
 		failed += run_unchecked_tests();
 	} else if (strncmp(argv[1], "file://", 7) == 0) {
 		failed += run_file_tests();
+		failed += run_file_record_tests();
 	}
 	suite_end();
 	return failed ? 1 : 0;

@@ -42,11 +42,13 @@ int run_blob_tests(void);
 int run_put_file_tests(void);
 int run_directory_tests(void);
 int run_root_tests(void);
+int run_record_tests(void);
 int run_thread_tests(void);
 int run_stage_tests(void);
 int run_memory_tests(void);
 int run_unchecked_tests(void);
 int run_file_tests(void);
+int run_file_record_tests(void);
 
 /* Fails unless a call returned what was expected; shows the message of the error. */
 void expect_at(int wanted, int got, const struct error *err, const char *what, const char *file,

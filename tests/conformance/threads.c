@@ -274,6 +274,58 @@ static void test_roots(void **state)
 	assert_int_equal(count, THREADS * 10);
 }
 
+/* ---- Records ---- */
+
+static void work_on_records(struct worker *w)
+{
+	struct error err = {.text = "unexpected answer"};
+	struct buffer found = {0};
+
+	for (unsigned i = 0; i < 20; i++) {
+		char own[32], shared[32];
+
+		snprintf(own, sizeof(own), "record %u of %u", i, w->number);
+		snprintf(shared, sizeof(shared), "shared %u", i);
+		const struct record_entry entries[] = {
+			{.key = bytes_of_string(own), .value = bytes_of_string(own)},
+			{.key = bytes_of_string(shared), .value = bytes_of_string(shared)},
+		};
+
+		if (record_table_put(w->store->path_infos, entries, 2, &err) < 0) {
+			complain(w, "put", &err);
+		}
+		for (unsigned k = 0; k < 2; k++) {
+			if (record_table_get(w->store->path_infos, entries[k].key, &found,
+					     &err) != 1 ||
+			    !bytes_equal(buffer_bytes(&found), entries[k].value)) {
+				complain(w, "get", &err);
+			}
+		}
+		if (i % 2 &&
+		    record_table_remove(w->store->path_infos, entries[0].key, &err) != 1) {
+			complain(w, "remove", &err);
+		}
+	}
+	buffer_done(&found);
+}
+
+static bool count_record(void *context, struct bytes key unused, struct bytes value unused)
+{
+	++*(unsigned *)context;
+	return true;
+}
+
+static void test_records(void **state)
+{
+	struct fixture *f = *state;
+	unsigned count = 0;
+
+	run_all(&f->store, work_on_records);
+	expect(0, record_table_list(f->store.path_infos, bytes_of(NULL, 0), count_record,
+				    &count, &err));
+	assert_int_equal(count, THREADS * 10 + 20);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int run_thread_tests(void)
@@ -282,11 +334,11 @@ int run_thread_tests(void)
 		TEST(test_blobs),
 		TEST(test_directories),
 	};
-	const struct CMUnitTest root_tests[] = {TEST(test_roots)};
+	const struct CMUnitTest name_tests[] = {TEST(test_roots), TEST(test_records)};
 	int failed = cmocka_run_group_tests_name("threads", tests, NULL, NULL);
 
-	/* A staged store has no roots. */
+	/* A staged store has none of these. */
 	return suite_staged() ? failed
-			      : failed + cmocka_run_group_tests_name("threads at roots",
-								     root_tests, NULL, NULL);
+			      : failed + cmocka_run_group_tests_name("threads at names",
+								     name_tests, NULL, NULL);
 }

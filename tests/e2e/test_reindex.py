@@ -52,6 +52,7 @@ def test_reindex(filled, sample, folder, harm):
 def test_counts(filled):
     counts = filled.cairn("reindex", "--json").json()[0]
     assert counts["roots"] == 3
+    assert counts["path_infos"] == 0
     assert counts["damaged_bytes"] == 0
     assert counts["blobs"] >= 7
     assert counts["directories"] >= 8

@@ -1,13 +1,13 @@
 /*
- * What a damaged disk may hold: locations of the index, headers and root records of packs. The
- * first byte chooses which.
+ * What a damaged disk may hold: locations of the index, headers and changes of tables in packs.
+ * The first byte chooses which.
  */
 
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "castore/outboard.h"
-#include "services/local/local_internal.h"
+#include "services/local/logged_table.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -51,7 +51,7 @@ static void try_header(struct bytes in)
 	/* The check in a header keeps chance out, so the fields are also given a right one. */
 	if (in.len >= RECORD_HEADER_SIZE - 8) {
 		memcpy(&again[8], in.ptr, RECORD_HEADER_SIZE - 8);
-		again[8] = (uint8_t)(RECORD_BLOB + again[8] % RECORD_ROOT);
+		again[8] = (uint8_t)(RECORD_BLOB + again[8] % RECORD_PATH_INFO);
 		r = (struct record){.kind = (enum record_kind)again[8], .encoding = again[9]};
 		memcpy(r.digest.bytes, again + 24, DIGEST_SIZE);
 		memcpy(&r.stored, again + 12, sizeof(r.stored));
@@ -62,17 +62,19 @@ static void try_header(struct bytes in)
 	}
 }
 
-static void try_root(struct bytes in)
+static void try_change(const struct logged_table *table, struct bytes in)
 {
 	struct error err = {0};
-	struct root_record root;
+	struct table_change change;
 
-	if (root_record_decode(in, &root, &err) != 0) {
-		check(err.code == ERROR_CORRUPT || err.code == ERROR_INVALID);
+	if (table_change_decode(table, in, &change, &err) != 0) {
+		check(err.code == ERROR_CORRUPT && err.text[0]);
 		return;
 	}
-	check(node_name_valid(root.name));
-	check(root.node.ptr + root.node.len == in.ptr + in.len);
+	check(change.key.len >= 1 && change.key.len <= RECORD_KEY_MAX);
+	check(change.value.ptr + change.value.len == in.ptr + in.len);
+	check(change.removal || change.value.len <= RECORD_VALUE_MAX);
+	check(change.removal || table != &logged_roots || node_name_valid(change.key));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -82,15 +84,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	struct bytes in = bytes_of(data + 1, size - 1);
 
-	switch (data[0] % 3) {
+	switch (data[0] % 4) {
 	case 0:
 		try_location(in);
 		break;
 	case 1:
 		try_header(in);
 		break;
+	case 2:
+		try_change(&logged_roots, in);
+		break;
 	default:
-		try_root(in);
+		try_change(&logged_path_infos, in);
 		break;
 	}
 	return 0;

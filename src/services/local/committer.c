@@ -122,15 +122,15 @@ static int write_buffer_locked(struct committer *c, struct batch *b, struct erro
 	return 1;
 }
 
-static int write_record(int fd, uint64_t offset, const uint8_t *header, struct bytes payload)
+/* What begins the payload, which may be empty: one header, or whole records. */
+static int write_record(int fd, uint64_t offset, struct bytes head, struct bytes payload)
 {
 	static const uint8_t zeros[RECORD_ALIGN];
-	uint64_t used = RECORD_HEADER_SIZE + payload.len;
-	size_t padding = (size_t)(record_total(payload.len) - used);
+	uint64_t used = head.len + payload.len;
+	size_t padding = (size_t)(round_up(used, RECORD_ALIGN) - used);
 
-	if (pwrite_full(fd, header, RECORD_HEADER_SIZE, (off_t)offset) != 0 ||
-	    pwrite_full(fd, payload.ptr, payload.len, (off_t)(offset + RECORD_HEADER_SIZE)) !=
-		    0) {
+	if (pwrite_full(fd, head.ptr, head.len, (off_t)offset) != 0 ||
+	    pwrite_full(fd, payload.ptr, payload.len, (off_t)(offset + head.len)) != 0) {
 		return -1;
 	}
 	return pwrite_full(fd, zeros, padding, (off_t)(offset + used));
@@ -146,7 +146,7 @@ static uint64_t reserve_locked(struct committer *c, uint64_t total)
 	return offset;
 }
 
-static int write_direct_locked(struct committer *c, struct batch *b, const uint8_t *header,
+static int write_direct_locked(struct committer *c, struct batch *b, struct bytes head,
 			       struct bytes payload, uint64_t offset, struct error *err)
 {
 	int fd = c->pack_fd;
@@ -155,7 +155,7 @@ static int write_direct_locked(struct committer *c, struct batch *b, const uint8
 
 	b->writes++;
 	pthread_mutex_unlock(&c->lock);
-	if (write_record(fd, offset, header, payload) != 0) {
+	if (write_record(fd, offset, head, payload) != 0) {
 		rc = error_set_errno(&why, errno, "cannot write to a pack of %s",
 				     c->store->path);
 	}
@@ -286,7 +286,8 @@ static int add_locked(struct committer *c, const struct addition *a, struct erro
 
 	if (direct) {
 		uint64_t offset = reserve_locked(c, total);
-		int rc = write_direct_locked(c, b, header, a->payload, offset, err);
+		int rc = write_direct_locked(c, b, bytes_of(header, sizeof(header)), a->payload,
+					     offset, err);
 
 		return rc ? rc : 1;
 	}
@@ -537,31 +538,24 @@ static int empty_buffer_locked(struct committer *c, struct error *err)
 	}
 }
 
-int committer_append_now(struct committer *c, struct index_write *w, enum record_kind kind,
-			 struct bytes payload, struct error *err)
+int committer_append_now(struct committer *c, struct index_write *w, struct bytes records,
+			 struct error *err)
 {
-	struct record r = {.kind = kind,
-			   .encoding = ENCODING_RAW,
-			   .stored = (uint32_t)payload.len,
-			   .size = payload.len};
-	uint8_t header[RECORD_HEADER_SIZE];
 	int fd cleanup(cleanup_close) = -1;
 	uint64_t number = 0, end = 0;
 
-	digest_of(&r.digest, payload);
-	record_encode(header, &r);
 	pthread_mutex_lock(&c->lock);
 	int rc = empty_buffer_locked(c, err);
 
 	if (rc == 0) {
-		uint64_t offset = reserve_locked(c, record_total(payload.len));
+		uint64_t offset = reserve_locked(c, records.len);
 
 		fd = fcntl(c->pack_fd, F_DUPFD_CLOEXEC, 0);
 		number = c->pack_number;
 		end = c->pack_end;
 		rc = fd < 0 ? error_set_errno(err, errno, "cannot use a pack")
-			    : write_direct_locked(c, open_batch_locked(c), header, payload,
-						  offset, err);
+			    : write_direct_locked(c, open_batch_locked(c), records,
+						  bytes_of(NULL, 0), offset, err);
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (rc) {

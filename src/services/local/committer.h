@@ -104,9 +104,9 @@ int committer_check(struct committer *c, struct error *err);
 int committer_close(struct committer *c, struct batch **out, struct error *err);
 
 /*
- * Appends one record at once, durably, inside a write of the index that the caller commits: for
- * changes of roots, whose order between processes the write lock gives. Nothing may be pending
- * that it depends on (sync first).
+ * Appends whole records at once, durably, inside a write of the index that the caller commits:
+ * for changes of tables, whose order between processes the write lock gives. Nothing may be
+ * pending that they depend on (sync first).
  */
-int committer_append_now(struct committer *c, struct index_write *w, enum record_kind kind,
-			 struct bytes payload, struct error *err);
+int committer_append_now(struct committer *c, struct index_write *w, struct bytes records,
+			 struct error *err);

@@ -19,7 +19,9 @@
 struct index {
 	MDB_env *env;
 	MDB_dbi tables[INDEX_TABLE_COUNT];
-	pthread_mutex_t lock; /* guards idle and idle_count */
+	_Atomic bool present[INDEX_TABLE_COUNT]; /* tables of others are not open */
+	pthread_mutex_t opening;                 /* held while a table is opened late */
+	pthread_mutex_t lock;                    /* guards idle and idle_count */
 	MDB_txn *idle[READ_TXNS_KEPT];
 	unsigned idle_count;
 	_Atomic unsigned accesses;
@@ -40,6 +42,7 @@ static const char *const table_names[INDEX_TABLE_COUNT] = {
 	[INDEX_PACKS] = "packs",
 	[INDEX_SEEN] = "seen",
 	[INDEX_META] = "meta",
+	[INDEX_PATH_INFOS] = "path-infos",
 };
 
 static int lmdb_error(struct error *err, int rc, const char *what)
@@ -80,8 +83,27 @@ static struct bytes bytes_of_val(MDB_val v)
 	return bytes_of(v.mv_data, v.mv_size);
 }
 
+/* Stores that were made before this program knew of path infos have no table for them. */
+static bool came_later(int table)
+{
+	return table == INDEX_PATH_INFOS;
+}
+
+/* Asker: opens one table. */
+static int open_table(struct index *ix, MDB_txn *txn, int table, bool create, struct error *err)
+{
+	int rc = mdb_dbi_open(txn, table_names[table], create ? MDB_CREATE : 0,
+			      &ix->tables[table]);
+
+	if (rc == MDB_NOTFOUND) {
+		return 0;
+	}
+	return rc ? lmdb_error(err, rc, "open table") : 1;
+}
+
 static int open_tables(struct index *ix, bool create, bool read_only, struct error *err)
 {
+	bool found[INDEX_TABLE_COUNT];
 	MDB_txn *txn;
 	int rc = mdb_txn_begin(ix->env, NULL, read_only ? MDB_RDONLY : 0, &txn);
 
@@ -89,19 +111,58 @@ static int open_tables(struct index *ix, bool create, bool read_only, struct err
 		return lmdb_error(err, rc, "begin");
 	}
 	for (int i = 0; i < INDEX_TABLE_COUNT; i++) {
-		rc = mdb_dbi_open(txn, table_names[i], create ? MDB_CREATE : 0, &ix->tables[i]);
-		if (rc) {
-			mdb_txn_abort(txn);
-			if (rc == MDB_NOTFOUND) {
-				return error_set(err, ERROR_CORRUPT,
-						 "the index of the store has no table \"%s\"",
-						 table_names[i]);
-			}
-			return lmdb_error(err, rc, "open table");
+		rc = open_table(ix, txn, i, create || (came_later(i) && !read_only), err);
+		if (rc == 0 && !came_later(i)) {
+			rc = error_set(err, ERROR_CORRUPT,
+				       "the index of the store has no table \"%s\"",
+				       table_names[i]);
 		}
+		if (rc < 0) {
+			mdb_txn_abort(txn);
+			return rc;
+		}
+		found[i] = rc > 0;
 	}
 	rc = mdb_txn_commit(txn);
+	for (int i = 0; i < INDEX_TABLE_COUNT; i++) {
+		atomic_store(&ix->present[i], rc == 0 && found[i]);
+	}
 	return rc ? lmdb_error(err, rc, "commit") : 0;
+}
+
+/* Asker: for a reader, another process may have made the table meanwhile. */
+static int find_table_late(struct index *ix, int table, struct error *err)
+{
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &txn);
+
+	if (rc) {
+		return lmdb_error(err, rc, "begin reading");
+	}
+	int found = open_table(ix, txn, table, false, err);
+
+	rc = mdb_txn_commit(txn);
+	if (rc && found >= 0) {
+		return lmdb_error(err, rc, "commit");
+	}
+	return found;
+}
+
+/* Asker. */
+static int find_table(struct index *ix, int table, struct error *err)
+{
+	if (atomic_load_explicit(&ix->present[table], memory_order_acquire)) {
+		return 1;
+	}
+	pthread_mutex_lock(&ix->opening);
+	int rc = 1;
+
+	if (!atomic_load(&ix->present[table])) {
+		rc = find_table_late(ix, table, err);
+		atomic_store(&ix->present[table], rc > 0);
+	}
+	pthread_mutex_unlock(&ix->opening);
+	return rc;
 }
 
 /* LMDB does not tell where it maps its file. */
@@ -172,6 +233,7 @@ int index_open(struct index **out, const char *path, unsigned flags, struct erro
 	bool read_only = flags & INDEX_READ_ONLY;
 
 	ix->memory_fd = proc_open_memory();
+	pthread_mutex_init(&ix->opening, NULL);
 	pthread_mutex_init(&ix->lock, NULL);
 	int rc = open_env(ix, path, flags, err);
 
@@ -202,6 +264,7 @@ void index_close(struct index *ix)
 		mdb_env_close(ix->env);
 	}
 	cleanup_close(&ix->memory_fd);
+	pthread_mutex_destroy(&ix->opening);
 	pthread_mutex_destroy(&ix->lock);
 	free(ix);
 }
@@ -279,8 +342,12 @@ static int find(struct index *ix, enum index_table table, struct bytes key, MDB_
 		MDB_val *value, struct error *err)
 {
 	MDB_val k = val_of(key);
-	int rc = read_begin(ix, txn, err);
+	int rc = find_table(ix, table, err);
 
+	if (rc <= 0) {
+		return rc;
+	}
+	rc = read_begin(ix, txn, err);
 	if (rc) {
 		return rc;
 	}
@@ -333,8 +400,12 @@ int index_scan(struct index *ix, enum index_table table, struct bytes from, inde
 {
 	MDB_cursor *cursor;
 	MDB_txn *txn = NULL;
-	int rc = read_begin(ix, &txn, err);
+	int rc = find_table(ix, table, err);
 
+	if (rc <= 0) {
+		return rc;
+	}
+	rc = read_begin(ix, &txn, err);
 	if (rc) {
 		return rc;
 	}
@@ -418,18 +489,6 @@ int index_write_delete(struct index_write *w, enum index_table table, struct byt
 		return 1;
 	}
 	return rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "delete");
-}
-
-int index_write_clear(struct index_write *w, struct error *err)
-{
-	for (int i = 0; i < INDEX_TABLE_COUNT; i++) {
-		int rc = mdb_drop(w->txn, w->ix->tables[i], 0);
-
-		if (rc) {
-			return lmdb_error(err, rc, "clear");
-		}
-	}
-	return 0;
 }
 
 int index_write_commit(struct index_write *w, struct error *err)

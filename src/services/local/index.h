@@ -19,7 +19,8 @@ enum index_table {
 	INDEX_ROOTS,       /* name -> message Node without a name */
 	INDEX_PACKS,       /* pack number as be64 -> committed length as le64 */
 	INDEX_SEEN,        /* device as be64, inode as be64 -> see seen.c */
-	INDEX_META,        /* "root-sequence" -> le64 */
+	INDEX_META,        /* "root-sequence", "path-info-sequence" -> le64 */
+	INDEX_PATH_INFOS,  /* see records.c */
 	INDEX_TABLE_COUNT
 };
 
@@ -41,7 +42,10 @@ enum index_open_flags {
 	INDEX_PRIVATE = 4,
 };
 
-/* path: an existing directory; of a private index, a file that does not exist. */
+/*
+ * path: an existing directory; of a private index, a file that does not exist. A table that
+ * older stores do not have is made by the first writer, and empty for readers until then.
+ */
 int index_open(struct index **out, const char *path, unsigned flags, struct error *err);
 void index_close(struct index *ix);
 
@@ -72,8 +76,6 @@ int index_write_get(struct index_write *w, enum index_table table, struct bytes 
 /* Asker: 0 when there was no such key. */
 int index_write_delete(struct index_write *w, enum index_table table, struct bytes key,
 		       struct error *err);
-/* Empties every table. */
-int index_write_clear(struct index_write *w, struct error *err);
 /* Ends the write, whatever it returns. */
 int index_write_commit(struct index_write *w, struct error *err);
 /* Gives the write up; NULL is allowed. */

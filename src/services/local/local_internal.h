@@ -126,14 +126,6 @@ int local_view_sync(struct local_view *v, struct error *err);
 struct blob_service *local_blobs_new(struct local_view *v, bool read_only);
 struct directory_service *local_directories_new(struct local_view *v, bool read_only);
 struct root_nodes *local_roots_new(struct local_store *s, bool read_only);
+struct record_table *local_path_infos_new(struct local_store *s, bool read_only);
 extern const struct seen_cache_ops local_seen_ops;
 int local_check_writable(const struct local_store *s, bool read_only, struct error *err);
-
-/* The payload of a RECORD_ROOT, see roots.c; borrowed. */
-struct root_record {
-	uint64_t sequence;
-	bool removal;
-	struct bytes name;
-	struct bytes node;
-};
-int root_record_decode(struct bytes payload, struct root_record *out, struct error *err);

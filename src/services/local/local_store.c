@@ -439,6 +439,7 @@ int local_store_open(struct store *out, const char *path, unsigned flags, struct
 			.blobs = local_blobs_new(&s->view, read_only),
 			.directories = local_directories_new(&s->view, read_only),
 			.roots = local_roots_new(s, read_only),
+			.path_infos = local_path_infos_new(s, read_only),
 			.seen = read_only ? NULL : &s->seen,
 			.stager = local_stager_new(s, read_only),
 		};

@@ -12,22 +12,26 @@
 #include "castore/outboard.h"
 #include "services/local/batch.h"
 #include "services/local/large_file.h"
+#include "services/local/logged_table.h"
 
 #define NEW_INDEX "index.new"
 #define OLD_INDEX "index.old"
 #define ENTRIES_PER_WRITE 16384
 
-struct found_root {
+/* A change of a table: where its record is, so that many of them need little memory. */
+struct found_change {
+	const struct logged_table *table;
 	uint64_t sequence;
-	struct buffer payload;
+	struct digest digest;
+	struct location location;
 };
 
 struct rebuild {
 	struct local_store *store;
 	struct index_write *write;
 	size_t entries; /* in this write */
-	struct found_root *roots;
-	size_t root_count, root_capacity;
+	struct found_change *changes;
+	size_t change_count, change_capacity;
 	struct store_rebuilt *result;
 };
 
@@ -46,16 +50,13 @@ static int next_write(struct rebuild *r, struct error *err)
 	return rc;
 }
 
-static void keep_root(struct rebuild *r, const struct root_record *root, struct bytes payload)
+static void keep_change(struct rebuild *r, const struct found_change *change)
 {
-	if (r->root_count == r->root_capacity) {
-		r->root_capacity = r->root_capacity ? r->root_capacity * 2 : 64;
-		r->roots = xrealloc(r->roots, r->root_capacity * sizeof(*r->roots));
+	if (r->change_count == r->change_capacity) {
+		r->change_capacity = r->change_capacity ? r->change_capacity * 2 : 64;
+		r->changes = xrealloc(r->changes, r->change_capacity * sizeof(*r->changes));
 	}
-	struct found_root *f = &r->roots[r->root_count++];
-
-	*f = (struct found_root){.sequence = root->sequence};
-	buffer_append(&f->payload, payload.ptr, payload.len);
+	r->changes[r->change_count++] = *change;
 }
 
 /* Is the plain file of this blob there, in full length, and this its outboard? */
@@ -98,6 +99,24 @@ static bool payload_matches(const struct record *rec, struct bytes payload)
 	return digest_equal(&actual, &rec->digest);
 }
 
+/* False when the payload is not what the header says, or is no change of a table. */
+static bool take_change(struct rebuild *r, const struct record *rec, const struct location *l,
+			struct bytes payload)
+{
+	const struct logged_table *table = logged_table_of(rec->kind);
+	struct table_change change;
+
+	if (!payload_matches(rec, payload) ||
+	    table_change_decode(table, payload, &change, NULL) != 0) {
+		return false;
+	}
+	keep_change(r, &(struct found_change){.table = table,
+					      .sequence = change.sequence,
+					      .digest = rec->digest,
+					      .location = *l});
+	return true;
+}
+
 /* Asker: 0 when the payload is not what the header says. */
 static int take_record(struct rebuild *r, const struct record *rec, uint32_t pack,
 		       uint64_t offset, struct bytes payload, struct error *err)
@@ -108,7 +127,6 @@ static int take_record(struct rebuild *r, const struct record *rec, uint32_t pac
 			     .offset = offset,
 			     .stored = rec->stored,
 			     .size = rec->size};
-	struct root_record root;
 	int rc = next_write(r, err);
 
 	if (rc) {
@@ -132,12 +150,8 @@ static int take_record(struct rebuild *r, const struct record *rec, uint32_t pac
 		}
 		break;
 	case RECORD_ROOT:
-		if (!payload_matches(rec, payload) ||
-		    root_record_decode(payload, &root, NULL) != 0) {
-			return 0;
-		}
-		keep_root(r, &root, payload);
-		break;
+	case RECORD_PATH_INFO:
+		return take_change(r, rec, &l, payload);
 	}
 	return rc ? rc : 1;
 }
@@ -229,46 +243,68 @@ static int scan_packs(struct rebuild *r, struct error *err)
 	return rc;
 }
 
-static int compare_roots(const void *a, const void *b)
+static int compare_changes(const void *a, const void *b)
 {
-	const struct found_root *x = a, *y = b;
+	const struct found_change *x = a, *y = b;
 
 	return (x->sequence > y->sequence) - (x->sequence < y->sequence);
 }
 
-/* Replays every change of roots in its order. */
-static int put_roots(struct rebuild *r, struct error *err)
+/* Does the change, and counts by how many entries the table grew. */
+static int put_change(struct rebuild *r, const struct logged_table *table,
+		      const struct table_change *c, int *grown, struct error *err)
 {
-	uint8_t value[8];
+	struct bytes old;
+	int rc;
+
+	if (c->removal) {
+		rc = index_write_delete(r->write, table->table, c->key, err);
+		*grown = rc > 0 ? -1 : 0;
+		return MIN(rc, 0);
+	}
+	rc = index_write_get(r->write, table->table, c->key, &old, err);
+	*grown = rc == 0 ? 1 : 0;
+	return rc < 0 ? rc
+		      : index_write_put(r->write, table->table, c->key, c->value, true, err);
+}
+
+static int replay_change(struct rebuild *r, const struct found_change *f,
+			 struct buffer *payload, struct error *err)
+{
+	uint64_t *count =
+		f->table == &logged_roots ? &r->result->roots : &r->result->path_infos;
+	struct table_change change;
+	int grown = 0, rc;
+
+	payload->len = 0;
+	rc = local_record_read(r->store, &f->location, f->table->record, &f->digest,
+			       buffer_reserve(payload, f->location.stored), 0, err);
+	if (rc == 0) {
+		payload->len = f->location.stored;
+		rc = table_change_decode(f->table, buffer_bytes(payload), &change, err);
+	}
+	if (rc == 0) {
+		rc = next_write(r, err);
+	}
+	if (rc == 0) {
+		rc = put_change(r, f->table, &change, &grown, err);
+		*count += (uint64_t)grown;
+	}
+	/* In their order, so that the last one stays. */
+	return rc ? rc : logged_table_set_sequence(f->table, r->write, f->sequence, err);
+}
+
+/* Replays every change of each table in its order. */
+static int replay_changes(struct rebuild *r, struct error *err)
+{
+	struct buffer payload cleanup(buffer_done) = {0};
 	int rc = next_write(r, err);
 
-	if (r->root_count) {
-		qsort(r->roots, r->root_count, sizeof(*r->roots), compare_roots);
-		put_le64(value, r->roots[r->root_count - 1].sequence);
-		if (rc == 0) {
-			rc = index_write_put(r->write, INDEX_META,
-					     bytes_of_string("root-sequence"),
-					     bytes_of(value, 8), true, err);
-		}
+	if (r->change_count) {
+		qsort(r->changes, r->change_count, sizeof(*r->changes), compare_changes);
 	}
-	for (size_t i = 0; rc == 0 && i < r->root_count; i++) {
-		struct root_record root;
-
-		rc = root_record_decode(buffer_bytes(&r->roots[i].payload), &root, err);
-		if (rc == 0 && root.removal) {
-			int removed = index_write_delete(r->write, INDEX_ROOTS, root.name, err);
-
-			r->result->roots -= removed > 0;
-			rc = MIN(removed, 0);
-		} else if (rc == 0) {
-			struct bytes old;
-			int had = index_write_get(r->write, INDEX_ROOTS, root.name, &old, err);
-
-			r->result->roots += had == 0;
-			rc = had < 0 ? had
-				     : index_write_put(r->write, INDEX_ROOTS, root.name,
-						       root.node, true, err);
-		}
+	for (size_t i = 0; rc == 0 && i < r->change_count; i++) {
+		rc = replay_change(r, &r->changes[i], &payload, err);
 	}
 	return rc;
 }
@@ -309,17 +345,14 @@ static int fill_index(struct rebuild *r, struct error *err)
 	int rc = scan_packs(r, err);
 
 	if (rc == 0) {
-		rc = put_roots(r, err);
+		rc = replay_changes(r, err);
 	}
 	if (rc == 0) {
 		rc = index_write_commit(r->write, err);
 		r->write = NULL;
 	}
 	index_write_abort(r->write);
-	for (size_t i = 0; i < r->root_count; i++) {
-		buffer_done(&r->roots[i].payload);
-	}
-	free(r->roots);
+	free(r->changes);
 	return rc;
 }
 

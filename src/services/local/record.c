@@ -26,6 +26,22 @@ void record_encode(uint8_t out[RECORD_HEADER_SIZE], const struct record *r)
 	header_check(out + 4, out);
 }
 
+void record_append(struct buffer *out, enum record_kind kind, struct bytes payload)
+{
+	static const uint8_t zeros[RECORD_ALIGN];
+	uint64_t used = RECORD_HEADER_SIZE + payload.len;
+	struct record r = {.kind = kind,
+			   .encoding = ENCODING_RAW,
+			   .stored = (uint32_t)payload.len,
+			   .size = payload.len};
+
+	digest_of(&r.digest, payload);
+	record_encode(buffer_reserve(out, RECORD_HEADER_SIZE), &r);
+	out->len += RECORD_HEADER_SIZE;
+	buffer_append(out, payload.ptr, payload.len);
+	buffer_append(out, zeros, (size_t)(record_total(payload.len) - used));
+}
+
 bool record_decode(const uint8_t in[RECORD_HEADER_SIZE], struct record *out)
 {
 	uint8_t check[4];
@@ -34,7 +50,7 @@ bool record_decode(const uint8_t in[RECORD_HEADER_SIZE], struct record *out)
 		return false;
 	}
 	header_check(check, in);
-	if (memcmp(in + 4, check, 4) != 0 || in[8] < RECORD_BLOB || in[8] > RECORD_ROOT ||
+	if (memcmp(in + 4, check, 4) != 0 || in[8] < RECORD_BLOB || in[8] > RECORD_PATH_INFO ||
 	    in[10] || in[11]) {
 		return false;
 	}

@@ -23,7 +23,8 @@ enum record_kind {
 	RECORD_BLOB = 1,      /* payload: the blob */
 	RECORD_DIRECTORY = 2, /* payload: canonical encoding */
 	RECORD_OUTBOARD = 3,  /* payload: outboard of a large blob, which is a plain file */
-	RECORD_ROOT = 4,      /* payload: see roots.c; digest: of the payload */
+	RECORD_ROOT = 4,      /* payload: see logged_table.h; digest: of the payload */
+	RECORD_PATH_INFO = 5, /* likewise */
 };
 
 enum record_encoding {
@@ -51,6 +52,8 @@ static inline uint64_t record_total(uint64_t stored)
 }
 
 void record_encode(uint8_t out[RECORD_HEADER_SIZE], const struct record *r);
+/* Appends a whole record whose digest is that of its payload. */
+void record_append(struct buffer *out, enum record_kind kind, struct bytes payload);
 /* False when these bytes are no header (damaged, or no record begins here). */
 bool record_decode(const uint8_t in[RECORD_HEADER_SIZE], struct record *out);
 

@@ -1,0 +1,167 @@
+#include "services/local/logged_table.h"
+
+#include "base/endian.h"
+
+#define CHANGE_PUT 1
+#define CHANGE_REMOVAL 2
+#define CHANGE_HEAD_SIZE 10
+/* So much of a write is held in memory before it goes into a pack. */
+#define RECORDS_HELD ((size_t)4 << 20)
+
+const struct logged_table *logged_table_of(enum record_kind kind)
+{
+	switch (kind) {
+	case RECORD_ROOT:
+		return &logged_roots;
+	case RECORD_PATH_INFO:
+		return &logged_path_infos;
+	case RECORD_BLOB:
+	case RECORD_DIRECTORY:
+	case RECORD_OUTBOARD:
+		break;
+	}
+	return NULL;
+}
+
+static void change_encode(struct buffer *out, const struct table_change *c)
+{
+	uint8_t head[CHANGE_HEAD_SIZE];
+
+	put_le64(head, c->sequence);
+	head[8] = c->removal ? CHANGE_REMOVAL : CHANGE_PUT;
+	head[9] = (uint8_t)c->key.len;
+	buffer_append(out, head, sizeof(head));
+	buffer_append(out, c->key.ptr, c->key.len);
+	buffer_append(out, c->value.ptr, c->value.len);
+}
+
+int table_change_decode(const struct logged_table *table, struct bytes payload,
+			struct table_change *out, struct error *err)
+{
+	if (payload.len < CHANGE_HEAD_SIZE || payload.len - CHANGE_HEAD_SIZE < payload.ptr[9] ||
+	    payload.ptr[9] == 0 ||
+	    (payload.ptr[8] != CHANGE_PUT && payload.ptr[8] != CHANGE_REMOVAL)) {
+		return error_set(err, ERROR_CORRUPT, "a record of a change is damaged");
+	}
+	size_t key_len = payload.ptr[9];
+
+	*out = (struct table_change){
+		.sequence = get_le64(payload.ptr),
+		.removal = payload.ptr[8] == CHANGE_REMOVAL,
+		.key = bytes_of(payload.ptr + CHANGE_HEAD_SIZE, key_len),
+		.value = bytes_of(payload.ptr + CHANGE_HEAD_SIZE + key_len,
+				  payload.len - CHANGE_HEAD_SIZE - key_len),
+	};
+	return out->removal ? 0 : table->check(out->key, out->value, err);
+}
+
+int logged_table_set_sequence(const struct logged_table *table, struct index_write *w,
+			      uint64_t sequence, struct error *err)
+{
+	uint8_t value[8];
+
+	put_le64(value, sequence);
+	return index_write_put(w, INDEX_META, bytes_of_string(table->sequence),
+			       bytes_of(value, sizeof(value)), true, err);
+}
+
+static int get_sequence(struct logged_write *w, struct error *err)
+{
+	struct bytes value;
+	int rc = index_write_get(w->index, INDEX_META, bytes_of_string(w->table->sequence),
+				 &value, err);
+
+	w->sequence = rc > 0 && value.len == 8 ? get_le64(value.ptr) : 0;
+	return rc < 0 ? rc : 0;
+}
+
+int logged_write_begin(struct logged_write *w, const struct logged_table *table,
+		       struct local_store *s, bool read_only, struct error *err)
+{
+	*w = (struct logged_write){.table = table, .store = s};
+	int rc = local_check_writable(s, read_only, err);
+
+	/* What a name or a path info stands for is durable before it is. */
+	if (rc == 0) {
+		rc = committer_sync(&s->committer, err);
+	}
+	if (rc == 0) {
+		rc = index_write_begin(s->index, &w->index, err);
+	}
+	if (rc) {
+		return rc;
+	}
+	rc = get_sequence(w, err);
+	if (rc) {
+		index_write_abort(w->index);
+	}
+	return rc;
+}
+
+static int flush_records(struct logged_write *w, struct error *err)
+{
+	int rc = 0;
+
+	if (w->records.len) {
+		rc = committer_append_now(&w->store->committer, w->index,
+					  buffer_bytes(&w->records), err);
+		w->records.len = 0;
+	}
+	return rc;
+}
+
+static int log_change(struct logged_write *w, struct table_change *c, struct error *err)
+{
+	struct buffer payload cleanup(buffer_done) = {0};
+
+	w->changed = true;
+	c->sequence = ++w->sequence;
+	change_encode(&payload, c);
+	record_append(&w->records, w->table->record, buffer_bytes(&payload));
+	return w->records.len < RECORDS_HELD ? 0 : flush_records(w, err);
+}
+
+int logged_write_put(struct logged_write *w, struct bytes key, struct bytes value,
+		     struct error *err)
+{
+	struct table_change change = {.key = key, .value = value};
+	struct bytes old;
+	int rc = index_write_get(w->index, w->table->table, key, &old, err);
+
+	if (rc < 0 || (rc > 0 && bytes_equal(old, value))) {
+		return MIN(rc, 0);
+	}
+	rc = log_change(w, &change, err);
+	return rc ? rc : index_write_put(w->index, w->table->table, key, value, true, err);
+}
+
+int logged_write_remove(struct logged_write *w, struct bytes key, struct error *err)
+{
+	struct table_change change = {.removal = true, .key = key};
+	int rc = index_write_delete(w->index, w->table->table, key, err);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	rc = log_change(w, &change, err);
+	return rc ? rc : 1;
+}
+
+int logged_write_end(struct logged_write *w, int rc, struct error *err)
+{
+	int failed = MIN(rc, 0);
+
+	if (!failed && w->changed) {
+		failed = logged_table_set_sequence(w->table, w->index, w->sequence, err);
+	}
+	if (!failed) {
+		failed = flush_records(w, err);
+	}
+	buffer_done(&w->records);
+	if (failed || !w->changed) {
+		index_write_abort(w->index);
+	} else {
+		failed = index_write_commit(w->index, err);
+	}
+	return failed ? failed : rc;
+}
