@@ -7,6 +7,11 @@ Commands are lists of words with places to be filled in:
   {address}  the same as a file:// address       {mnt}  an empty directory to mount on
   {out}      a path that does not exist yet, for `export`
 
+and for NARs, the archives of Nix:
+
+  {source}   what is to be archived, a folder or a file       {part}   a name for it
+  {nar}      its archive, a file           {tools}  the directory of this benchmark's own clients
+
 What a contender cannot do is left out (None) and its scenarios are skipped for it.
 """
 
@@ -21,13 +26,18 @@ NAME = "tree"
 class Contender:
     name: str
     about: str
-    fill: tuple  # copies or imports {tree} into {home}
+    fill: tuple | None = None  # copies or imports {tree} into {home}
     refill: tuple | None = None  # again, when nothing has changed
     recheck: tuple | None = None  # again, reading every byte
     mount: tuple | None = None  # returns when {mnt} can be used; a daemon may stay behind
     umount: tuple | None = None
     view: str = "{tree}"  # where the tree is then
     export: tuple | None = None  # from {home} (or the tree) to {out}
+    nar_fill: tuple | None = None  # keeps {source} in {home} as {part}, to be archived from there
+    nar_dump: tuple | None = None  # the archive of {part} or {source} to its output
+    nar_hash: tuple | None = None  # the SHA-256 of that archive
+    nar_unpack: tuple | None = None  # from {nar} to {out}
+    nar_result: tuple | None = None  # the archive of what is in {out}; not timed
     program: str = ""
     ours: bool = False  # the project's aims are for it
     needs: tuple = ()  # programs that its commands start
@@ -39,15 +49,16 @@ class Contender:
         """Why it cannot compete here, or None."""
         if self.needs_root and not is_root:
             return "needs root"
-        for word in (self.program or self.fill[0], (self.mount or self.fill)[0], *self.needs):
-            if "{" not in word and not shutil.which(word):
+        commands = (self.fill, self.mount, self.export, self.nar_dump, self.nar_hash)
+        for word in (self.program, *(command[0] for command in commands if command), *self.needs):
+            if word and "{" not in word and not shutil.which(word):
                 return f"{word} is not there"
         return None
 
     @property
     def can_be_seen(self):
         """Whether there is something to walk and read: a mount, or plain files."""
-        return bool(self.mount) or "{mnt}" not in self.view
+        return bool(self.fill) and (bool(self.mount) or "{mnt}" not in self.view)
 
     @property
     def keeps_home(self):
@@ -66,6 +77,7 @@ def cairn(name, about, *, program="", to_import=(), to_mount=(), default=True):
     """A cairn with these options; program is filled in by --cairn when it is empty."""
     start = ("{program}", "--store", "{address}/store")
     first = (*start, "import", "{tree}", "--name", NAME, *to_import)
+    unpacked = ("{program}", "--store", "{out}/store")
     return Contender(
         name, about, program=program, ours=True, needs_fuse=True,
         default=default,
@@ -73,7 +85,12 @@ def cairn(name, about, *, program="", to_import=(), to_mount=(), default=True):
         mount=(*start, "mount", "{mnt}", "--list-root", *to_mount),
         umount=("{program}", "umount", "{mnt}"),
         view="{mnt}/" + NAME,
-        export=(*start, "export", NAME, "{out}"))
+        export=(*start, "export", NAME, "{out}"),
+        nar_fill=(*start, "import", "{source}", "--name", "{part}"),
+        nar_dump=(*start, "nar", "dump", "{part}"),
+        nar_hash=(*start, "nar", "hash", "{part}"),
+        nar_unpack=(*unpacked, "nar", "import", "--name", "{part}", "{nar}"),
+        nar_result=(*unpacked, "nar", "dump", "{part}"))
 
 
 def shell(command):
@@ -84,6 +101,9 @@ def shell(command):
 NATIVE = "native"
 MKSQUASHFS = ("mksquashfs", "{tree}", "{home}/image", "-comp", "zstd", "-quiet", "-no-progress")
 RESTIC = "export RESTIC_PASSWORD=x RESTIC_CACHE_DIR=$0/cache; "
+# What archives are measured against; these do nothing else.
+NIX = "nix"
+SHA256 = "sha256"
 
 CONTENDERS = (
     Contender(NATIVE, "cp -a on the same file system", fill=("cp", "-a", "{tree}", "{home}/tree"),
@@ -120,13 +140,20 @@ CONTENDERS = (
               fill=shell("ostree init --repo=$0/repo --mode=bare-user; "
                          "ostree commit --repo=$0/repo --branch=tree --tree=dir=$1"),
               refill=shell("ostree commit --repo=$0/repo --branch=tree --tree=dir=$1")),
+    Contender(NIX, "nix-store and nix-hash, from and to plain files",
+              nar_dump=("nix-store", "--dump", "{source}"),
+              nar_hash=("nix-hash", "--type", "sha256", "--base32", "{source}"),
+              nar_unpack=("sh", "-c", 'exec nix-store --restore "$0" <"$1"', "{out}", "{nar}"),
+              nar_result=("nix-store", "--dump", "{out}")),
+    Contender(SHA256, "SHA-256 (OpenSSL) of the archive in memory, on one core",
+              nar_hash=("{tools}/sha256", "{nar}")),
 )
 
 
 def choose(names, program, also):
     """The contenders with these names (default: those that are on by default); also holds
     (name, program) pairs, other builds of cairn to be compared with."""
-    table = [replace(one, program=str(program)) if one.fill[0] == "{program}" else one
+    table = [replace(one, program=str(program)) if one.ours else one
              for one in CONTENDERS]
     table += [cairn(name, f"cairn, {path}", program=str(path)) for name, path in also]
     known = {one.name: one for one in table}

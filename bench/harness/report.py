@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from statistics import median
 
-from harness.contenders import NATIVE
+from harness.contenders import NATIVE, NIX, SHA256
 
-# What a figure is compared with: the same of native, the same contender's first import, or what
-# the tree's different contents add up to.
-AGAINST_NATIVE = "native"
+# What a figure is compared with: the same of another contender, the same contender's first import,
+# or what the tree's different contents add up to.
+AGAINST_NATIVE = NATIVE
+AGAINST_NIX = NIX
+AGAINST_SHA256 = SHA256
 AGAINST_FIRST = "first"
 AGAINST_CONTENT = "content"
 AGAINST_NOTHING = None
@@ -74,6 +76,15 @@ GROUPS = (
         Metric("daemon.rewalk", "per entry, and all are known again", "B/entry",
                AGAINST_NOTHING),
     )),
+    ("NARs, the archives of Nix", (
+        Metric("nar.dump.wide", "small files, dumped into a pipe", against=AGAINST_NIX),
+        Metric("nar.dump.large", "a large file, dumped into a pipe", against=AGAINST_NIX),
+        Metric("nar.hash.wide", "small files, hashed", against=AGAINST_SHA256),
+        Metric("nar.hash.large", "a large file, hashed", against=AGAINST_SHA256),
+        Metric("nar.unpack.wide", "small files, unpacked, sync included", against=AGAINST_NIX),
+        Metric("nar.unpack.large", "a large file, unpacked, sync included",
+               against=AGAINST_NIX),
+    )),
 )
 
 
@@ -90,6 +101,12 @@ AIMS = (
     Aim("second import against the first", "import.again", 0.3, True),
     Aim("peak memory of an import", "import.rss", 200e6, False),
     Aim("memory per node beyond names", "daemon.beyond", 150, False),
+    Aim("NAR of small files against nix-store --dump", "nar.dump.wide", 0.5, True),
+    Aim("NAR of a large file against nix-store --dump", "nar.dump.large", 0.5, True),
+    Aim("NAR hash of small files against SHA-256 alone", "nar.hash.wide", 1 / 0.9, True),
+    Aim("NAR hash of a large file against SHA-256 alone", "nar.hash.large", 1 / 0.9, True),
+    Aim("unpacking small files against nix-store --restore", "nar.unpack.wide", 0.5, True),
+    Aim("unpacking a large file against nix-store --restore", "nar.unpack.large", 0.5, True),
 )
 
 
@@ -120,8 +137,8 @@ class Report:
 
     def base(self, metric, name):
         """What this contender's figures are divided by, for each round."""
-        if metric.against == AGAINST_NATIVE and name != NATIVE:
-            return self.by_round(metric.key, NATIVE)
+        if metric.against in self.names and name != metric.against:
+            return self.by_round(metric.key, metric.against)
         if metric.against == AGAINST_FIRST:
             return self.by_round("import.warm", name)
         if metric.against == AGAINST_CONTENT:
@@ -147,27 +164,27 @@ class Report:
         spread = f"{min(ratios):.2f}–{max(ratios):.2f}" if len(ratios) > 1 else ""
         return format_value(value, metric.unit), f"{median(ratios):.2f}", spread
 
-    def header(self):
-        row = [""]
-        for name in self.names:
-            row += [name] if name == NATIVE else [name, "ratio", "rounds"]
-        return row
+    def table(self, metrics):
+        """The header and a row for each metric that somebody has a figure for. Who others are
+        compared with has one column, and if it has a ratio, in its cell."""
+        measured = [metric for metric in metrics if metric.key in self.samples]
+        names = [name for name in self.names
+                 if any(self.by_round(metric.key, name) for metric in measured)]
+        bases = {metric.against for metric in measured}
+        header = [""]
+        for name in names:
+            header += [name] if name in bases else [name, "ratio", "rounds"]
+        return header, [self.row(metric, names, bases) for metric in measured]
 
-    def rows(self, metrics):
-        """Metrics that somebody has a figure for; native's own ratio is shown in its cell."""
-        rows = []
-        for metric in metrics:
-            if metric.key not in self.samples:
-                continue
-            row = [metric.title]
-            for name in self.names:
-                value, ratio, spread = self.cells(metric, name)
-                if name == NATIVE:
-                    row.append(f"{value} ({ratio})" if ratio else value)
-                else:
-                    row += [value, ratio, spread]
-            rows.append(row)
-        return rows
+    def row(self, metric, names, bases):
+        row = [metric.title]
+        for name in names:
+            value, ratio, spread = self.cells(metric, name)
+            if name in bases:
+                row.append(f"{value} ({ratio})" if ratio else value)
+            else:
+                row += [value, ratio, spread]
+        return row
 
     def aims(self):
         """(title, contender, figure, limit, met) for what was measured."""
@@ -193,6 +210,11 @@ class Report:
         result = self.result
         notes = [f"{name} failed and is out: {text}" for name, text in result["failed"].items()]
         notes += [f"{name} could not be mounted here" for name in result["unmounted"]]
+        if any(key.startswith("nar.") for key in self.samples):
+            tree = result["tree"]
+            notes.append(f"the small files are {tree['wide_folder']}, {tree['wide_files']:,} of "
+                         f"them; the large file is {tree['large_file']}, "
+                         f"{tree['large_bytes'] / 1e6:,.0f} MB")
         if not result["cold"]:
             notes.append("without root, caches cannot be dropped: no cold figures")
         if not result["checked"]:
@@ -213,18 +235,18 @@ class Report:
 
     def text(self):
         lines = [f"tree: {self.tree_line()}", f"rounds: {self.result['rounds']}", ""]
-        blocks = [(title, self.rows(metrics)) for title, metrics in GROUPS]
-        every = [self.header()] + [row for _, rows in blocks for row in rows]
-        widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]
-        lines.append(align(self.header(), widths))
-        for title, rows in blocks:
+        for title, metrics in GROUPS:
+            header, rows = self.table(metrics)
             if rows:
-                lines += ["", title] + [align(row, widths) for row in rows]
+                table = [header, *rows]
+                widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+                lines += [title] + [align(row, widths) for row in table] + [""]
         if self.aims():
-            lines += ["", "Aims"]
+            lines += ["Aims"]
             lines += [f"  {title}, {name}: {figure}, {limit}: {verdict}"
                       for title, name, figure, limit, verdict in self.aims()]
-        lines += [""] + [f"note: {note}" for note in self.notes()]
+            lines += [""]
+        lines += [f"note: {note}" for note in self.notes()]
         return "\n".join(lines).rstrip() + "\n"
 
     def markdown(self):
@@ -234,9 +256,9 @@ class Report:
         lines += [f"| {key.replace('_', ' ')} | {value} |"
                   for key, value in result["machine"].items() if value]
         for title, metrics in GROUPS:
-            rows = self.rows(metrics)
+            header, rows = self.table(metrics)
             if rows:
-                header = [title] + self.header()[1:]
+                header = [title] + header[1:]
                 lines += ["", table_row(header),
                           table_row(["---"] + ["---:"] * (len(header) - 1))]
                 lines += [table_row(row) for row in rows]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +27,8 @@ def build_tools(folder):
     """Compiles the clients; they are small enough to do it for every run."""
     folder.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC", "cc")
-    for name in ("walk", "pread"):
+    shutil.copy(BENCH / "sha256", folder)
+    for name in ("walk", "pread", "drain"):
         process.run([compiler, "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-o", folder / name,
                      BENCH / f"{name}.c"], 120)
 
@@ -64,6 +66,7 @@ class Bench:
         self.failed = {}
         self.round = 0
         self.tree_sum = None
+        self.archives = None
 
     def prepare(self):
         if any(byte <= 0x20 or byte == 0x5c for byte in os.fsencode(self.work)):
@@ -112,12 +115,21 @@ class Bench:
 
     def places(self, contender):
         base = self.work / contender.name
-        return {"tree": self.tree, "home": base / "home", "mnt": base / "mnt", "out": base / "out"}
+        return {"tree": self.tree, "home": base / "home", "mnt": base / "mnt", "out": base / "out",
+                "tools": self.work / "tools"}
 
-    def run(self, contender, command, *, sample=False, pin=None, timeout=None):
-        words = contender.words(command, **self.places(contender))
+    def run(self, contender, command, *, sample=False, pin=None, timeout=None, **places):
+        words = contender.words(command, **self.places(contender), **places)
         prefix = ["taskset", "-c", str(pin)] if pin is not None else []
         return process.run(prefix + words, timeout or self.timeout, sample=sample)
+
+    def drain(self, contender, command, **places):
+        """Runs a command and takes its output through a pipe."""
+        return self.probe("drain", *contender.words(command, **self.places(contender), **places))
+
+    def tool(self, contender, command, **places):
+        """Runs a command that is one of our clients."""
+        return json.loads(self.run(contender, command, **places).output)
 
     def fresh_home(self, contender):
         home = self.places(contender)["home"]
@@ -128,6 +140,11 @@ class Bench:
     def remove(self, contender, place):
         remove_tree(self.places(contender)[place])
         os.sync()
+
+    def fresh_out(self, contender):
+        """Makes sure that {out} is not there and can be made."""
+        self.remove(contender, "out")
+        self.places(contender)["out"].parent.mkdir(parents=True, exist_ok=True)
 
     def ensure_filled(self, contender):
         """For scenarios that need a store when the import scenarios did not leave one."""

@@ -36,6 +36,9 @@ LARGE_BYTES = 1 << 30
 FULL_FILES_MIN = 100_000
 FULL_BYTES_MIN = 3 << 30
 
+# Of the folder that is archived as an example of many small files.
+WIDE_FILES_MIN = 20_000
+
 QUICK_FILES = 20_000
 QUICK_LARGE_BYTES = 256 << 20
 # Whole directories are taken, but none so large that a few of them would be the tree.
@@ -210,6 +213,28 @@ def largest_file(tree):
              if stat.S_ISREG(os.lstat(path).st_mode))
     size, path = max(sizes, default=(0, ""))
     return path, size
+
+
+def wide_folder(tree):
+    """The folder of the smallest files, of those with many: (path inside the tree, files)."""
+    counts = {}
+
+    def visit(folder):
+        files = total = 0
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                below_files, below_total = visit(entry.path)
+                files, total = files + below_files, total + below_total
+            elif entry.is_file(follow_symlinks=False):
+                files, total = files + 1, total + entry.stat(follow_symlinks=False).st_size
+        counts[folder] = files, total
+        return files, total
+
+    every, _ = visit(os.fspath(tree))
+    wanted = min(WIDE_FILES_MIN, every // 2)
+    _, path = min((total / max(files, 1), folder) for folder, (files, total) in counts.items()
+                  if files >= wanted)
+    return os.path.relpath(path, tree), counts[path][0]
 
 
 def write_manifest(folder, packages):
