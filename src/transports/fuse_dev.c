@@ -4,10 +4,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,19 +13,14 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "transports/fuse_backing.h"
+#include "transports/linger.h"
+#include "transports/request_pool.h"
 
-#define DEFAULT_WORKERS_MAX 15
-/* A read of more than this makes others wait noticeably. */
-#define LARGE_READ 65536u
-/* Requests that wait for the pool; beyond that the reader does the work itself. */
-#define QUEUE_MAX 1024u
 /* The kernel answers a mount at once; a connection that stays silent is broken. */
 #define HANDSHAKE_TIMEOUT_MS 10000
-/* About what a wake-up costs on a virtual machine. */
-#define LINGER_NS 50000u
 
 struct job {
-	struct job *next;
+	struct request_job base;
 	size_t len;
 	uint8_t request[] __attribute__((aligned(8)));
 };
@@ -36,18 +29,11 @@ struct fuse_dev {
 	int fd;
 	struct fs *fs;
 	bool passthrough; /* offered: fs holds ids of this connection */
-	unsigned worker_count;
-	pthread_t workers[FUSE_DEV_THREADS_MAX];
+	unsigned threads; /* beside the reader */
+	struct request_pool *pool;
 	uint8_t *request; /* the reader's */
-	uint64_t linger_ns;
+	struct linger linger;
 	struct fs_reply reply;
-
-	pthread_mutex_t lock; /* guards the queue and `closing` */
-	pthread_cond_t wake;
-	struct job *first;
-	struct job **last;
-	unsigned queued;
-	bool closing; /* workers end when the queue is empty */
 
 	atomic_bool stop;
 	atomic_bool running; /* the reader's thread is known, and may be in read() */
@@ -57,46 +43,7 @@ struct fuse_dev {
 
 unsigned fuse_dev_default_threads(void)
 {
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned workers = cpus > 2 ? (unsigned)MIN(cpus, (long)DEFAULT_WORKERS_MAX) : 2;
-
-	return workers + 1;
-}
-
-/* Pages that are never touched cost nothing, so every thread may have room for any reply. */
-static void *map_buffer(size_t size)
-{
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
-static bool reply_init(struct fs_reply *reply)
-{
-	reply->data = map_buffer(FS_DATA_MAX);
-	reply->data_capacity = FS_DATA_MAX;
-	return reply->data != NULL;
-}
-
-static void reply_done(struct fs_reply *reply)
-{
-	if (reply->data) {
-		munmap(reply->data, FS_DATA_MAX);
-	}
-}
-
-/*
- * To wake a sleeping thread on another processor takes longer than most requests do, and the
- * next request mostly comes at once: so the reader looks again for a moment before it sleeps,
- * while whoever else wants the processor gets it. With only one processor allowed there is no
- * other one that a request could come from meanwhile.
- */
-static uint64_t choose_linger_ns(void)
-{
-	cpu_set_t set;
-
-	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1 ? LINGER_NS
-										   : 0;
+	return request_pool_default_threads() + 1;
 }
 
 int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
@@ -109,13 +56,10 @@ int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
 	}
 	d->fd = fd;
 	d->fs = fs;
-	d->worker_count = MIN(threads, FUSE_DEV_THREADS_MAX) - 1;
-	d->linger_ns = choose_linger_ns();
-	d->last = &d->first;
-	pthread_mutex_init(&d->lock, NULL);
-	pthread_cond_init(&d->wake, NULL);
-	d->request = map_buffer(FS_REQUEST_MAX);
-	if (!d->request || !reply_init(&d->reply)) {
+	d->threads = MIN(threads, FUSE_DEV_THREADS_MAX) - 1;
+	linger_init(&d->linger);
+	d->request = malloc(FS_REQUEST_MAX);
+	if (!d->request || !request_reply_init(&d->reply)) {
 		fuse_dev_free(d);
 		return error_set(err, ERROR_LIMIT, "no memory for the buffers of a mount");
 	}
@@ -138,12 +82,8 @@ void fuse_dev_free(struct fuse_dev *d)
 		fs_set_backing(d->fs, NULL);
 	}
 	close(d->fd);
-	if (d->request) {
-		munmap(d->request, FS_REQUEST_MAX);
-	}
-	reply_done(&d->reply);
-	pthread_cond_destroy(&d->wake);
-	pthread_mutex_destroy(&d->lock);
+	free(d->request);
+	request_reply_done(&d->reply);
 	free(d);
 }
 
@@ -212,55 +152,6 @@ static void send_reply(const struct fuse_dev *d, const struct fs_reply *reply)
 	}
 }
 
-/* ---- The pool ---- */
-
-/* False when the pool has enough to do. */
-static bool queue_put(struct fuse_dev *d, struct bytes request)
-{
-	struct job *job = malloc(sizeof(*job) + request.len);
-
-	if (!job) {
-		return false;
-	}
-	job->next = NULL;
-	job->len = request.len;
-	memcpy(job->request, request.ptr, request.len);
-	pthread_mutex_lock(&d->lock);
-	bool room = d->queued < QUEUE_MAX;
-
-	if (room) {
-		*d->last = job;
-		d->last = &job->next;
-		d->queued++;
-		pthread_cond_signal(&d->wake);
-	}
-	pthread_mutex_unlock(&d->lock);
-	if (!room) {
-		free(job);
-	}
-	return room;
-}
-
-/* Waits for a job; NULL at the end. */
-static struct job *queue_take(struct fuse_dev *d)
-{
-	pthread_mutex_lock(&d->lock);
-	while (!d->first && !d->closing) {
-		pthread_cond_wait(&d->wake, &d->lock);
-	}
-	struct job *job = d->first;
-
-	if (job) {
-		d->first = job->next;
-		d->queued--;
-		if (!d->first) {
-			d->last = &d->first;
-		}
-	}
-	pthread_mutex_unlock(&d->lock);
-	return job;
-}
-
 static void answer(const struct fuse_dev *d, struct bytes request, struct fs_reply *reply)
 {
 	if (fs_handle(d->fs, request, FS_CAN_INVALIDATE, reply) == FS_REPLY) {
@@ -268,75 +159,33 @@ static void answer(const struct fuse_dev *d, struct bytes request, struct fs_rep
 	}
 }
 
-static void *worker_main(void *context)
+static void answer_job(void *context, struct request_job *base, struct fs_reply *reply)
 {
-	struct fuse_dev *d = context;
-	struct fs_reply reply;
-	struct job *job;
+	const struct fuse_dev *d = context;
+	struct job *job = container_of(base, struct job, base);
 
-	/* Without its own buffer a worker is of no use; the reader does not depend on it. */
-	if (!reply_init(&reply)) {
-		return NULL;
-	}
-	while ((job = queue_take(d))) {
-		answer(d, bytes_of(job->request, job->len), &reply);
-		free(job);
-	}
-	reply_done(&reply);
-	return NULL;
+	answer(d, bytes_of(job->request, job->len), reply);
+	free(job);
 }
 
-/* Starts as many workers as the system allows. Signals are for the program's own threads. */
-static void workers_start(struct fuse_dev *d)
+/* False when the pool has enough to do. */
+static bool put_job(struct fuse_dev *d, struct bytes request)
 {
-	unsigned wanted = d->worker_count;
-	sigset_t all;
-	sigset_t old;
+	struct job *job = malloc(sizeof(*job) + request.len);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	for (d->worker_count = 0; d->worker_count < wanted; d->worker_count++) {
-		if (pthread_create(&d->workers[d->worker_count], NULL, worker_main, d) != 0) {
-			log_warning("only %u of %u threads could be started", d->worker_count,
-				    wanted);
-			break;
-		}
+	if (!job) {
+		return false;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-}
-
-static void workers_finish(struct fuse_dev *d)
-{
-	pthread_mutex_lock(&d->lock);
-	d->closing = true;
-	pthread_cond_broadcast(&d->wake);
-	pthread_mutex_unlock(&d->lock);
-	for (unsigned i = 0; i < d->worker_count; i++) {
-		pthread_join(d->workers[i], NULL);
+	job->len = request.len;
+	memcpy(job->request, request.ptr, request.len);
+	if (request_pool_put(d->pool, &job->base)) {
+		return true;
 	}
-	/* What workers that could not start have left. */
-	struct job *job;
-
-	while ((job = queue_take(d))) {
-		answer(d, bytes_of(job->request, job->len), &d->reply);
-		free(job);
-	}
+	free(job);
+	return false;
 }
 
 /* ---- The reader ---- */
-
-static bool is_large_read(struct bytes request)
-{
-	struct fuse_in_header header;
-	struct fuse_read_in in;
-
-	if (request.len < sizeof(header) + sizeof(in)) {
-		return false;
-	}
-	memcpy(&header, request.ptr, sizeof(header));
-	memcpy(&in, request.ptr + sizeof(header), sizeof(in));
-	return header.opcode == FUSE_READ && in.size > LARGE_READ;
-}
 
 static bool others_are_waiting(const struct fuse_dev *d)
 {
@@ -347,11 +196,11 @@ static bool others_are_waiting(const struct fuse_dev *d)
 
 static void serve_one(struct fuse_dev *d, struct bytes request)
 {
-	if (d->worker_count == 0) {
+	if (d->threads == 0) {
 		answer(d, request, &d->reply);
 		return;
 	}
-	if (is_large_read(request) && others_are_waiting(d) && queue_put(d, request)) {
+	if (request_is_large_read(request) && others_are_waiting(d) && put_job(d, request)) {
 		return;
 	}
 	enum fs_outcome outcome =
@@ -359,39 +208,17 @@ static void serve_one(struct fuse_dev *d, struct bytes request)
 
 	if (outcome == FS_REPLY) {
 		send_reply(d, &d->reply);
-	} else if (outcome == FS_BLOCKED && !queue_put(d, request)) {
+	} else if (outcome == FS_BLOCKED && !put_job(d, request)) {
 		answer(d, request, &d->reply);
-	}
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-/* Nothing has come since idle_since (0: that was just now, and is noted). */
-static void wait_for_request(struct fuse_dev *d, uint64_t *idle_since)
-{
-	struct pollfd p = {.fd = d->fd, .events = POLLIN};
-	uint64_t now = now_ns();
-
-	*idle_since = *idle_since ? *idle_since : now;
-	if (now - *idle_since < d->linger_ns) {
-		sched_yield();
-	} else {
-		/* A signal ends it, as fuse_dev_stop() wants. */
-		poll(&p, 1, -1);
 	}
 }
 
 /* Asker: a request is in d->request; 0: unmounted, or stopped. */
 static int read_request(struct fuse_dev *d, struct bytes *request, struct error *err)
 {
-	uint64_t idle_since = 0;
+	struct pollfd p = {.fd = d->fd, .events = POLLIN};
 
+	linger_reset(&d->linger);
 	while (!atomic_load(&d->stop)) {
 		ssize_t n = read(d->fd, d->request, FS_REQUEST_MAX);
 
@@ -401,7 +228,10 @@ static int read_request(struct fuse_dev *d, struct bytes *request, struct error 
 		}
 		switch (errno) {
 		case EAGAIN:
-			wait_for_request(d, &idle_since);
+			/* A signal ends it, as fuse_dev_stop() wants. */
+			if (!linger_on(&d->linger)) {
+				poll(&p, 1, -1);
+			}
 			continue;
 		case EINTR:
 		case ENOENT: /* the request was interrupted before it could be read */
@@ -474,14 +304,15 @@ int fuse_dev_run(struct fuse_dev *d, struct error *err)
 	int rc;
 
 	install_wake_signal();
-	workers_start(d);
+	d->pool = request_pool_new(d->threads, answer_job, d);
 	d->reader = pthread_self();
 	atomic_store(&d->running, true);
 	while ((rc = read_request(d, &request, err)) > 0) {
 		serve_one(d, request);
 	}
 	atomic_store(&d->ended, true);
-	workers_finish(d);
+	request_pool_free(d->pool);
+	d->pool = NULL;
 	return rc;
 }
 

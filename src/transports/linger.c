@@ -1,0 +1,36 @@
+#include "transports/linger.h"
+
+#include <sched.h>
+#include <time.h>
+
+/* About what a wake-up costs on a virtual machine. */
+#define LINGER_NS 50000u
+
+void linger_init(struct linger *l)
+{
+	cpu_set_t set;
+	bool others = sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1;
+
+	/* With only one processor allowed there is no other one that work could come from. */
+	*l = (struct linger){.limit_ns = others ? LINGER_NS : 0};
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+bool linger_on(struct linger *l)
+{
+	uint64_t now = now_ns();
+
+	l->since = l->since ? l->since : now;
+	if (now - l->since >= l->limit_ns) {
+		return false;
+	}
+	sched_yield();
+	return true;
+}
