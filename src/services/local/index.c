@@ -342,7 +342,7 @@ static int find(struct index *ix, enum index_table table, struct bytes key, MDB_
 		MDB_val *value, struct error *err)
 {
 	MDB_val k = val_of(key);
-	int rc = find_table(ix, table, err);
+	int rc = find_table(ix, (int)table, err);
 
 	if (rc <= 0) {
 		return rc;
@@ -400,7 +400,7 @@ int index_scan(struct index *ix, enum index_table table, struct bytes from, inde
 {
 	MDB_cursor *cursor;
 	MDB_txn *txn = NULL;
-	int rc = find_table(ix, table, err);
+	int rc = find_table(ix, (int)table, err);
 
 	if (rc <= 0) {
 		return rc;
