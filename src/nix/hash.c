@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "nix/hash.h"
+#include "nix/hash_internal.h"
 #include "nix/nixbase32.h"
 
 struct algorithm {
@@ -124,11 +125,8 @@ size_t hash_format_hex(const struct hash *h, char out[HASH_HEX_MAX])
 
 /* ---- Hashing ---- */
 
-/*
- * Fetched once: a fetch takes locks and costs more than the hash of a small file. From a
- * context of our own, so that no openssl.cnf takes away MD5 and SHA-1, which Nix's formats
- * need. These live until the process ends.
- */
+static OSSL_LIB_CTX *library_context;
+/* Fetched once: a fetch takes locks and costs more than the hash of a small file. */
 static EVP_MD *fetched[ARRAY_SIZE(algorithms)];
 
 /* libcrypto fails here only for want of memory, or when it was built without these hashes. */
@@ -140,23 +138,34 @@ static void must(bool good, const char *what)
 	}
 }
 
-static void fetch_algorithms(void)
+static void set_up(void)
 {
-	OSSL_LIB_CTX *context = OSSL_LIB_CTX_new();
-
-	must(context && OSSL_PROVIDER_load(context, "default"), "load its default provider");
+	library_context = OSSL_LIB_CTX_new();
+	must(library_context && OSSL_PROVIDER_load(library_context, "default"),
+	     "load its default provider");
 	for (size_t i = 0; i < ARRAY_SIZE(algorithms); i++) {
-		fetched[i] = EVP_MD_fetch(context, algorithms[i].fetch, NULL);
+		fetched[i] = EVP_MD_fetch(library_context, algorithms[i].fetch, NULL);
 		must(fetched[i] && (size_t)EVP_MD_get_size(fetched[i]) == algorithms[i].size,
 		     algorithms[i].name);
 	}
 }
 
-static const EVP_MD *evp_of(enum hash_algorithm algorithm)
+static void set_up_once(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-	pthread_once(&once, fetch_algorithms);
+	pthread_once(&once, set_up);
+}
+
+struct ossl_lib_ctx_st *hash_library_context(void)
+{
+	set_up_once();
+	return library_context;
+}
+
+static const EVP_MD *evp_of(enum hash_algorithm algorithm)
+{
+	set_up_once();
 	return fetched[algorithm];
 }
 
