@@ -63,9 +63,6 @@ static void count(_Atomic uint64_t *counter)
 
 static void count_node(struct nar_stats *stats, enum node_kind kind)
 {
-	if (!stats) {
-		return;
-	}
 	switch (kind) {
 	case NODE_DIRECTORY:
 		count(&stats->directories);

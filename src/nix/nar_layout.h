@@ -31,7 +31,7 @@ void nar_piece_done(struct nar_piece *p);
 
 struct nar_layout; /* one thread at a time */
 
-/* The store and stats (may be NULL) must outlive it. */
+/* The store and stats must outlive it. */
 int nar_layout_new(struct store *store, const struct node *node, struct nar_stats *stats,
 		   struct nar_layout **out, struct error *err);
 /* Asker: replaces piece (zeroed, or an earlier one) by the next one; 0 when there is none. */

@@ -13,7 +13,7 @@
 
 struct writer {
 	struct store *store;
-	struct nar_stats *stats;
+	struct nar_stats *stats, uncounted;
 	struct nar_sink *sinks[2];
 	struct nar_piece pieces[SLOTS];
 };
@@ -76,7 +76,7 @@ static int run_first_sink(void *context, size_t slot, struct error *err)
 	struct writer *w = context;
 	int rc = give(w, 0, slot, err);
 
-	if (rc == 0 && w->stats) {
+	if (rc == 0) {
 		atomic_fetch_add_explicit(&w->stats->bytes, w->pieces[slot].len,
 					  memory_order_relaxed);
 	}
@@ -126,7 +126,7 @@ static int write_to(struct writer *w, const struct node *node,
 	};
 	struct nar_layout *layout cleanup(cleanup_nar_layout) = NULL;
 
-	w->stats = options ? options->stats : NULL;
+	w->stats = options && options->stats ? options->stats : &w->uncounted;
 	int rc = nar_layout_new(w->store, node, w->stats, &layout, err);
 
 	if (rc == 0) {
