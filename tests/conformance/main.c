@@ -25,6 +25,7 @@ int main(int argc, char **argv)
 	if (!suite_staged()) {
 		failed += run_root_tests();
 		failed += run_record_tests();
+		failed += run_path_info_tests();
 		failed += run_stage_tests();
 	}
 	if (strcmp(argv[1], "memory://") == 0) {

@@ -43,6 +43,7 @@ int run_put_file_tests(void);
 int run_directory_tests(void);
 int run_root_tests(void);
 int run_record_tests(void);
+int run_path_info_tests(void);
 int run_thread_tests(void);
 int run_stage_tests(void);
 int run_memory_tests(void);

@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+#include "nix/path_info_service.h"
+
 #define THREADS 8
 
 struct worker {
@@ -326,6 +328,69 @@ static void test_records(void **state)
 	assert_int_equal(count, THREADS * 10 + 20);
 }
 
+/* ---- Path infos ---- */
+
+/* Before a store: smaller than what the threads use, so that it forgets all the time. */
+static struct path_info_service *cache;
+
+static void make_info(unsigned seed, struct path_info *out)
+{
+	struct node node = make_file(bytes_of(&seed, sizeof(seed)), false);
+	struct digest d;
+
+	*out = (struct path_info){.nar_size = 1 + seed};
+	digest_of(&d, bytes_of(&seed, sizeof(seed)));
+	if (store_path_set(&out->path, d.bytes, bytes_of_string("x"), NULL) == 0) {
+		root_node_set(&out->node, &node);
+	}
+}
+
+/* Each thread changes infos of its own, and asks for all. */
+static void work_on_path_infos(struct worker *w)
+{
+	struct error err = {.text = "unexpected answer"};
+	struct path_info info, found = {0};
+
+	for (unsigned i = 0; i < 14; i++) {
+		make_info(w->number * 10 + i % 5, &info);
+		info.nar_size += i;
+		if (path_info_service_put(cache, &info, NULL, &err) < 0) {
+			complain(w, "put", &err);
+		}
+		for (unsigned k = 0; k < THREADS * 10; k++) {
+			struct path_info other;
+
+			make_info(k, &other);
+			if (path_info_service_get(cache, other.path.hash, &found, &err) < 0) {
+				complain(w, "get", &err);
+			}
+			path_info_done(&other);
+		}
+		if (path_info_service_get(cache, info.path.hash, &found, &err) != 1 ||
+		    found.nar_size != info.nar_size) {
+			complain(w, "not what was put last", &err);
+		}
+		if (i % 7 == 6 &&
+		    (path_info_service_remove(cache, info.path.hash, &err) != 1 ||
+		     path_info_service_get(cache, info.path.hash, &found, &err) != 0)) {
+			complain(w, "remove", &err);
+		}
+		path_info_done(&info);
+	}
+	path_info_done(&found);
+}
+
+static void test_path_infos(void **state)
+{
+	struct fixture *f = *state;
+	struct path_info_service *store = path_info_store_new(&f->store);
+
+	cache = path_info_lru_new(store, 16);
+	run_all(&f->store, work_on_path_infos);
+	path_info_service_unref(cache);
+	path_info_service_unref(store);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int run_thread_tests(void)
@@ -334,7 +399,8 @@ int run_thread_tests(void)
 		TEST(test_blobs),
 		TEST(test_directories),
 	};
-	const struct CMUnitTest name_tests[] = {TEST(test_roots), TEST(test_records)};
+	const struct CMUnitTest name_tests[] = {TEST(test_roots), TEST(test_records),
+						TEST(test_path_infos)};
 	int failed = cmocka_run_group_tests_name("threads", tests, NULL, NULL);
 
 	/* A staged store has none of these. */
