@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "castore/path.h"
+#include "nix/path_info_service.h"
 
 static enum exit_code exit_code_of(enum error_code code)
 {
@@ -299,6 +300,37 @@ static int find_path(struct store *store, const struct node *root, const char *p
 	return r;
 }
 
+/* Asker. */
+static int find_store_path(struct store *store, struct bytes basename, struct root_node *out,
+			   struct error *err)
+{
+	struct path_info_service *infos cleanup(cleanup_path_info_service) =
+		path_info_store_new(store);
+	struct root_nodes *roots cleanup(cleanup_root_nodes) = path_info_roots_new(infos);
+
+	return root_nodes_lookup(roots, basename, out, err);
+}
+
+/* The length of "/nix/store/" where the argument begins with it, else 0. */
+static size_t store_dir_length(const char *argument)
+{
+	size_t n = sizeof(STORE_DIR "/") - 1;
+
+	return strncmp(argument, STORE_DIR "/", n) == 0 ? n : 0;
+}
+
+/* Asker: of a name, or of a store path when there is no such name. */
+static int find_root(struct store *store, struct bytes name, bool in_store_dir,
+		     struct root_node *out, struct error *err)
+{
+	int r = node_name_check(name, err);
+
+	if (r == 0 && !in_store_dir) {
+		r = root_nodes_lookup(store->roots, name, out, err);
+	}
+	return r ? r : find_store_path(store, name, out, err);
+}
+
 int cli_resolve(struct store *store, const char *argument, bool prefer_blob,
 		struct root_node *out, struct error *err)
 {
@@ -311,11 +343,10 @@ int cli_resolve(struct store *store, const char *argument, bool prefer_blob,
 		r = node_of_digest(store, &digest, prefer_blob && !argument[n], &root.node,
 				   err);
 	} else {
-		n = strcspn(argument, "/");
-		r = node_name_check(bytes_of(argument, n), err);
-		if (r == 0) {
-			r = root_nodes_lookup(store->roots, bytes_of(argument, n), &root, err);
-		}
+		size_t at = store_dir_length(argument), len = strcspn(argument + at, "/");
+
+		r = find_root(store, bytes_of(argument + at, len), at, &root, err);
+		n = at + len;
 	}
 	if (r == 0) {
 		return error_set(err, ERROR_NOT_FOUND, "%s: not in the store",

@@ -86,8 +86,9 @@ char *cli_store_absolute(const struct cli *cli);
 int cli_open_store(const struct cli *cli, unsigned flags, struct store *out, struct error *err);
 
 /*
- * ROOT arguments: NAME[/PATH] or DIGEST[/PATH], the digest in either text form. A digest stands
- * for a directory; where prefer_blob is set, or where there is no such directory, for a file
+ * ROOT arguments: NAME[/PATH], DIGEST[/PATH], the digest in either text form, or a store path
+ * that has a path info, HASH-NAME[/PATH], also with /nix/store/ before it. A digest stands for
+ * a directory; where prefer_blob is set, or where there is no such directory, for a file
  * with this content. Doer: what is absent is ERROR_NOT_FOUND, saying what.
  */
 int cli_resolve(struct store *store, const char *argument, bool prefer_blob,

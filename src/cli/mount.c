@@ -127,7 +127,7 @@ static int serve(struct mount_run *run)
 	struct store store = {0};
 	struct error err;
 	char *address cleanup(cleanup_free) = cli_store_address(run->cli);
-	int r = cli_open_store(run->cli, STORE_READ_ONLY, &store, &err);
+	int r = serve_open_store(&run->serve, run->cli, &store, &err);
 
 	if (r == 0) {
 		run->mount.source = address;

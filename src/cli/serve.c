@@ -1,5 +1,7 @@
 #include "cli/serve.h"
 
+#include "nix/path_info_service.h"
+
 /* False after a usage message. */
 static bool set_inodes(struct serve_options *o, const struct cli_command *command)
 {
@@ -22,6 +24,9 @@ int serve_next_option(struct serve_options *o, struct cli *cli,
 		bool valid = true;
 
 		switch (c) {
+		case SERVE_OPTION_NIX:
+			o->nix = true;
+			break;
 		case SERVE_OPTION_LIST_ROOT:
 			o->list_root = true;
 			break;
@@ -43,6 +48,21 @@ int serve_next_option(struct serve_options *o, struct cli *cli,
 			return CLI_OPTION_STOP;
 		}
 	}
+}
+
+int serve_open_store(const struct serve_options *o, const struct cli *cli, struct store *out,
+		     struct error *err)
+{
+	int r = cli_open_store(cli, STORE_READ_ONLY, out, err);
+
+	if (r == 0 && o->nix) {
+		struct path_info_service *infos cleanup(cleanup_path_info_service) =
+			path_info_store_new(out);
+
+		root_nodes_unref(out->roots);
+		out->roots = path_info_roots_new(infos);
+	}
+	return r;
 }
 
 void serve_fs_options(const struct serve_options *o, const struct store *store,

@@ -6,6 +6,7 @@
 #include "fs/fs.h"
 
 struct serve_options {
+	bool nix; /* store paths instead of names */
 	bool list_root;
 	bool xattr;
 	bool inodes_by_path;
@@ -13,7 +14,8 @@ struct serve_options {
 };
 
 enum {
-	SERVE_OPTION_LIST_ROOT = CLI_OPTION_OWN,
+	SERVE_OPTION_NIX = CLI_OPTION_OWN,
+	SERVE_OPTION_LIST_ROOT,
 	SERVE_OPTION_XATTR,
 	SERVE_OPTION_INODES,
 	SERVE_OPTION_THREADS,
@@ -23,7 +25,8 @@ enum {
 #define SERVE_THREADS_MAX 64
 
 #define SERVE_LONG_OPTIONS                                                \
-	{"list-root", no_argument, NULL, SERVE_OPTION_LIST_ROOT},         \
+	{"nix", no_argument, NULL, SERVE_OPTION_NIX},                     \
+		{"list-root", no_argument, NULL, SERVE_OPTION_LIST_ROOT}, \
 		{"xattr", no_argument, NULL, SERVE_OPTION_XATTR},         \
 		{"inodes", required_argument, NULL, SERVE_OPTION_INODES}, \
 	{                                                                 \
@@ -31,6 +34,7 @@ enum {
 	}
 
 #define SERVE_HELP                                                                          \
+	"      --nix           show the store paths of Nix instead of the named trees\n"    \
 	"      --list-root     let the root be listed; otherwise trees are found by name\n" \
 	"                      only\n"                                                      \
 	"      --xattr         digests as extended attributes\n"                            \
@@ -45,6 +49,9 @@ int serve_next_option(struct serve_options *o, struct cli *cli,
 		      const char *short_options, const struct option *long_options,
 		      int *exit_code);
 
+/* The store with what it shows, for reading. */
+int serve_open_store(const struct serve_options *o, const struct cli *cli, struct store *out,
+		     struct error *err);
 /* What to show, and how. The services stay the store's. */
 void serve_fs_options(const struct serve_options *o, const struct store *store,
 		      struct fs_options *out);

@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from harness import Store, assert_same_tree, pattern, write
+from nix_paths import StorePath
 
 
 @pytest.fixture
@@ -56,6 +57,14 @@ def test_counts(filled):
     assert counts["damaged_bytes"] == 0
     assert counts["blobs"] >= 7
     assert counts["directories"] >= 8
+
+
+def test_path_infos(filled, sample):
+    path = StorePath(sample, "sample").put(filled)
+    before = filled.cairn("ls", path.path).out
+    lose_index(filled)
+    assert filled.cairn("reindex", "--json").json()[0]["path_infos"] == 1
+    assert filled.cairn("ls", path.path).out == before
 
 
 def test_not_while_in_use(filled, sample, mount):
