@@ -13,7 +13,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "transports/fuse_backing.h"
-#include "transports/linger.h"
+#include "transports/patience.h"
 #include "transports/request_pool.h"
 
 /* The kernel answers a mount at once; a connection that stays silent is broken. */
@@ -32,7 +32,7 @@ struct fuse_dev {
 	unsigned threads; /* beside the reader */
 	struct request_pool *pool;
 	uint8_t *request; /* the reader's */
-	struct linger linger;
+	struct patience patience;
 	struct fs_reply reply;
 
 	atomic_bool stop;
@@ -57,7 +57,7 @@ int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
 	d->fd = fd;
 	d->fs = fs;
 	d->threads = MIN(threads, FUSE_DEV_THREADS_MAX) - 1;
-	linger_init(&d->linger);
+	patience_init(&d->patience);
 	d->request = malloc(FS_REQUEST_MAX);
 	if (!d->request || !request_reply_init(&d->reply)) {
 		fuse_dev_free(d);
@@ -218,7 +218,7 @@ static int read_request(struct fuse_dev *d, struct bytes *request, struct error 
 {
 	struct pollfd p = {.fd = d->fd, .events = POLLIN};
 
-	linger_reset(&d->linger);
+	patience_renew(&d->patience);
 	while (!atomic_load(&d->stop)) {
 		ssize_t n = read(d->fd, d->request, FS_REQUEST_MAX);
 
@@ -229,7 +229,7 @@ static int read_request(struct fuse_dev *d, struct bytes *request, struct error 
 		switch (errno) {
 		case EAGAIN:
 			/* A signal ends it, as fuse_dev_stop() wants. */
-			if (!linger_on(&d->linger)) {
+			if (!patience_lasts(&d->patience)) {
 				poll(&p, 1, -1);
 			}
 			continue;

@@ -9,18 +9,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct linger {
+struct patience {
 	uint64_t limit_ns;
 	uint64_t since; /* 0: there was work just now */
 };
 
-void linger_init(struct linger *l);
+void patience_init(struct patience *p);
 
 /* There was work. */
-static inline void linger_reset(struct linger *l)
+static inline void patience_renew(struct patience *p)
 {
-	l->since = 0;
+	p->since = 0;
 }
 
 /* There was none. True: look again, others have had the processor meanwhile; false: sleep. */
-bool linger_on(struct linger *l);
+bool patience_lasts(struct patience *p);

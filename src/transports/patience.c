@@ -1,4 +1,4 @@
-#include "transports/linger.h"
+#include "transports/patience.h"
 
 #include <sched.h>
 #include <time.h>
@@ -6,13 +6,13 @@
 /* About what a wake-up costs on a virtual machine. */
 #define LINGER_NS 50000u
 
-void linger_init(struct linger *l)
+void patience_init(struct patience *p)
 {
 	cpu_set_t set;
 	bool others = sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1;
 
 	/* With only one processor allowed there is no other one that work could come from. */
-	*l = (struct linger){.limit_ns = others ? LINGER_NS : 0};
+	*p = (struct patience){.limit_ns = others ? LINGER_NS : 0};
 }
 
 static uint64_t now_ns(void)
@@ -23,12 +23,12 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-bool linger_on(struct linger *l)
+bool patience_lasts(struct patience *p)
 {
 	uint64_t now = now_ns();
 
-	l->since = l->since ? l->since : now;
-	if (now - l->since >= l->limit_ns) {
+	p->since = p->since ? p->since : now;
+	if (now - p->since >= p->limit_ns) {
 		return false;
 	}
 	sched_yield();
