@@ -168,11 +168,12 @@ enum fs_outcome fs_handle(struct fs *fs, struct bytes request, unsigned flags,
 	}
 	int rc = request_handle(&r, request);
 
-	if (rc == HANDLED_SILENTLY) {
-		return FS_NO_REPLY;
-	}
 	if (rc == HANDLED_BLOCKED) {
 		return FS_BLOCKED;
+	}
+	request_count(fs, r.header.opcode);
+	if (rc == HANDLED_SILENTLY) {
+		return FS_NO_REPLY;
 	}
 	if (rc != 0) {
 		reply->fixed_len = 0;

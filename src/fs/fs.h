@@ -106,3 +106,10 @@ struct fs_stats {
 	uint64_t backings;    /* plain files that the kernel has by their ids */
 };
 void fs_get_stats(struct fs *fs, struct fs_stats *out);
+
+/*
+ * How many requests there were, for people: "12 requests: LOOKUP 9, READ 3". In out, whole
+ * words as far as they fit; returns out.
+ */
+#define FS_REQUESTS_TEXT_SIZE 800
+const char *fs_describe_requests(const struct fs *fs, char out[FS_REQUESTS_TEXT_SIZE]);

@@ -12,6 +12,8 @@
 #include "fs/root_table.h"
 
 #define FS_COMPLAINTS 256u
+/* Beyond the highest opcode that is known; what lies there is counted as 0. */
+#define FS_OPCODES 64u
 
 struct fs {
 	struct blob_service *blobs;
@@ -31,6 +33,7 @@ struct fs {
 	struct node_table *nodes;
 	/* Digests that were complained about, by their hash: each is logged once or so. */
 	_Atomic uint64_t complaints[FS_COMPLAINTS];
+	_Atomic uint64_t requests[FS_OPCODES];
 };
 
 struct request {
@@ -71,6 +74,9 @@ int request_folder(struct request *r, struct folder *out);
  */
 void fs_complain(struct fs *fs, const struct digest *digest, const char *fmt, ...)
 	printf_like(3, 4);
+
+/* request_count.c */
+void request_count(struct fs *fs, uint32_t opcode);
 
 /* init.c */
 int handle_init(struct request *r);

@@ -106,6 +106,22 @@ static void test_session_ends(void **state)
 	assert_int_equal(driver_init(d, 0), 0);
 }
 
+static void test_requests_are_counted(void **state)
+{
+	struct driver *d = *state;
+	char text[FS_REQUESTS_TEXT_SIZE];
+	struct fuse_entry_out entry;
+
+	driver_remount(d);
+	assert_int_equal(lookup(d, FUSE_ROOT_ID, "file", &entry), 0);
+	assert_int_equal(lookup(d, FUSE_ROOT_ID, "missing", &entry), -ENOENT);
+	forget(d, entry.nodeid, 1);
+	assert_int_equal(request(d, FUSE_WRITE, FUSE_ROOT_ID, NULL, 0), -EROFS);
+	assert_int_equal(request(d, 4711, FUSE_ROOT_ID, NULL, 0), -ENOSYS);
+	assert_string_equal(fs_describe_requests(d->fs, text),
+			    "6 requests: unknown 1, LOOKUP 2, FORGET 1, #16 1, INIT 1");
+}
+
 /* ---- Names and attributes ---- */
 
 static void test_attributes(void **state)
@@ -561,6 +577,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_init_negotiates, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_init_versions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_session_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_requests_are_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_attributes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_getattr_says_the_same, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_equal_content_has_equal_ino, setup,

@@ -312,6 +312,7 @@ static void test_nowait(void **state)
 						    .read = slow_read};
 	struct driver *d = *state;
 	struct slow_blobs slow = {.inner = d->store.blobs};
+	char text[FS_REQUESTS_TEXT_SIZE];
 
 	blob_service_init(&slow.base, &ops);
 	d->options.blobs = &slow.base;
@@ -327,6 +328,8 @@ static void test_nowait(void **state)
 	d->flags = 0;
 	assert_int_equal(read_at(d, FUSE_READ, a, 0, 10), 0);
 	assert_memory_equal(d->reply.data, "hello", 5);
+	/* What was asked twice counts once. */
+	assert_non_null(strstr(fs_describe_requests(d->fs, text), "READ 2,"));
 	/* Gone before the services on the stack are. */
 	d->options.blobs = d->store.blobs;
 	driver_remount(d);
