@@ -255,7 +255,7 @@ static int take_line(struct narinfo *n, struct bytes name, struct bytes value,
 static int parse_lines(struct bytes text, struct narinfo *n, struct error *err)
 {
 	bool seen[ARRAY_SIZE(keys)] = {false};
-	struct bytes rest = text, key, value;
+	struct bytes rest = text, key = {0}, value = {0};
 	int rc = 1;
 
 	for (size_t number = 1; rc > 0; number++) {
