@@ -166,13 +166,15 @@ static int lru_list(struct path_info_service *s, const uint8_t *after, path_info
 	return path_info_service_list(lru_of(s)->inner, after, visit, context, err);
 }
 
-static int lru_remove(struct path_info_service *s, const uint8_t hash[STORE_PATH_HASH_SIZE],
-		      struct error *err)
+static int lru_remove(struct path_info_service *s, const struct store_path *paths, size_t count,
+		      size_t *removed, struct error *err)
 {
 	struct path_info_lru *l = lru_of(s);
-	int rc = path_info_service_remove(l->inner, hash, err);
+	int rc = path_info_service_remove_many(l->inner, paths, count, removed, err);
 
-	forget(l, hash);
+	for (size_t i = 0; i < count; i++) {
+		forget(l, paths[i].hash);
+	}
 	return rc;
 }
 

@@ -85,5 +85,17 @@ int path_info_service_list(struct path_info_service *s, const uint8_t *after,
 int path_info_service_remove(struct path_info_service *s,
 			     const uint8_t hash[STORE_PATH_HASH_SIZE], struct error *err)
 {
-	return s->ops->remove(s, hash, err);
+	struct store_path path = {0};
+	size_t removed;
+
+	memcpy(path.hash, hash, STORE_PATH_HASH_SIZE);
+	int rc = path_info_service_remove_many(s, &path, 1, &removed, err);
+
+	return rc < 0 ? rc : removed > 0;
+}
+
+int path_info_service_remove_many(struct path_info_service *s, const struct store_path *paths,
+				  size_t count, size_t *removed, struct error *err)
+{
+	return s->ops->remove(s, paths, count, removed, err);
 }

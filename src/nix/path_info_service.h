@@ -6,7 +6,7 @@
  * anything else is ERROR_CORRUPT, never absent.
  */
 
-#include "nix/path_info.h"
+#include "nix/signature.h"
 #include "services/store.h"
 
 struct path_info_service;
@@ -40,6 +40,9 @@ int path_info_service_list(struct path_info_service *s, const uint8_t *after,
 /* Asker: forgets a path; 0 when it was not there. ERROR_UNSUPPORTED where that cannot be. */
 int path_info_service_remove(struct path_info_service *s,
 			     const uint8_t hash[STORE_PATH_HASH_SIZE], struct error *err);
+/* The same for all of these or, when it fails, none. How many there were. */
+int path_info_service_remove_many(struct path_info_service *s, const struct store_path *paths,
+				  size_t count, size_t *removed, struct error *err);
 
 /* ---- Back ends ---- */
 
@@ -47,6 +50,9 @@ int path_info_service_remove(struct path_info_service *s,
 struct path_info_service *path_info_store_new(struct store *store);
 /* Keeps the `count` infos used last in memory; what is absent is not remembered. */
 struct path_info_service *path_info_lru_new(struct path_info_service *inner, size_t count);
+/* Adds a signature by this key (borrowed) to everything that is put. */
+struct path_info_service *path_info_signer_new(struct path_info_service *inner,
+					       const struct signing_key *key);
 
 /*
  * RootNodes: basenames of store paths. A name that is no store path is absent, and so is the
@@ -66,8 +72,8 @@ struct path_info_service_ops {
 		   struct path_info *out, struct error *err);
 	int (*list)(struct path_info_service *s, const uint8_t *after, path_info_visit visit,
 		    void *context, struct error *err);
-	int (*remove)(struct path_info_service *s, const uint8_t hash[STORE_PATH_HASH_SIZE],
-		      struct error *err);
+	int (*remove)(struct path_info_service *s, const struct store_path *paths, size_t count,
+		      size_t *removed, struct error *err);
 };
 
 struct path_info_service {

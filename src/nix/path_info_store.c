@@ -140,13 +140,18 @@ static int store_list(struct path_info_service *s, const uint8_t *after, path_in
 	return rc < 0 ? rc : l.rc;
 }
 
-static int store_remove(struct path_info_service *s, const uint8_t hash[STORE_PATH_HASH_SIZE],
-			struct error *err)
+static int store_remove(struct path_info_service *s, const struct store_path *paths,
+			size_t count, size_t *removed, struct error *err)
 {
-	uint8_t key[STORE_PATH_HASH_SIZE];
+	uint8_t(*keys)[STORE_PATH_HASH_SIZE] cleanup(cleanup_free) =
+		xcalloc(count + 1, sizeof(*keys));
+	struct bytes *list cleanup(cleanup_free) = xcalloc(count + 1, sizeof(*list));
 
-	reverse(key, hash);
-	return record_table_remove(store_of(s)->table, bytes_of(key, sizeof(key)), err);
+	for (size_t i = 0; i < count; i++) {
+		reverse(keys[i], paths[i].hash);
+		list[i] = bytes_of(keys[i], STORE_PATH_HASH_SIZE);
+	}
+	return record_table_remove_many(store_of(s)->table, list, count, removed, err);
 }
 
 static const struct path_info_service_ops store_ops = {

@@ -64,16 +64,18 @@ static int memory_records_put(struct record_table *t, const struct record_entry 
 	return 0;
 }
 
-static int memory_records_remove(struct record_table *t, struct bytes key,
-				 struct error *err unused)
+static int memory_records_remove(struct record_table *t, const struct bytes *keys, size_t count,
+				 size_t *removed, struct error *err unused)
 {
 	struct memory_records *m = records_of(t);
 
+	*removed = 0;
 	pthread_mutex_lock(&m->lock);
-	bool found = byte_map_remove(&m->records, key);
-
+	for (size_t i = 0; i < count; i++) {
+		*removed += byte_map_remove(&m->records, keys[i]);
+	}
 	pthread_mutex_unlock(&m->lock);
-	return found;
+	return 0;
 }
 
 /* A copy of the first entry after a key, so that it can be shown without the lock. */

@@ -64,9 +64,23 @@ int record_table_put(struct record_table *t, const struct record_entry *entries,
 
 int record_table_remove(struct record_table *t, struct bytes key, struct error *err)
 {
-	int rc = check_key(key, err);
+	size_t removed;
+	int rc = record_table_remove_many(t, &key, 1, &removed, err);
 
-	return rc < 0 ? rc : t->ops->remove(t, key, err);
+	return rc < 0 ? rc : removed > 0;
+}
+
+int record_table_remove_many(struct record_table *t, const struct bytes *keys, size_t count,
+			     size_t *removed, struct error *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		int rc = check_key(keys[i], err);
+
+		if (rc < 0) {
+			return rc;
+		}
+	}
+	return t->ops->remove(t, keys, count, removed, err);
 }
 
 int record_table_list(struct record_table *t, struct bytes after, record_visit visit,

@@ -35,6 +35,9 @@ int record_table_put(struct record_table *t, const struct record_entry *entries,
 		     struct error *err);
 /* Asker: 0 when there is no such key. Durable when it returns. */
 int record_table_remove(struct record_table *t, struct bytes key, struct error *err);
+/* The same for all of these or, when it fails, none, with one sync. How many there were. */
+int record_table_remove_many(struct record_table *t, const struct bytes *keys, size_t count,
+			     size_t *removed, struct error *err);
 /*
  * Visits keys in byte order, beginning with the first one greater than `after` (empty: from the
  * start), until visit returns false. Key and value are borrowed for the call. visit must not
@@ -53,7 +56,8 @@ struct record_table_ops {
 		   struct error *err);
 	int (*put)(struct record_table *t, const struct record_entry *entries, size_t count,
 		   struct error *err);
-	int (*remove)(struct record_table *t, struct bytes key, struct error *err);
+	int (*remove)(struct record_table *t, const struct bytes *keys, size_t count,
+		      size_t *removed, struct error *err);
 	int (*list)(struct record_table *t, struct bytes after, record_visit visit,
 		    void *context, struct error *err);
 };

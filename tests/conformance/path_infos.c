@@ -15,6 +15,13 @@ static struct path_info_service *wrap_lru(struct path_info_service *inner)
 	return path_info_lru_new(inner, 3);
 }
 
+static struct signing_key *test_key;
+
+static struct path_info_service *wrap_signer(struct path_info_service *inner)
+{
+	return path_info_signer_new(inner, test_key);
+}
+
 static struct path_info_service *service_of(struct fixture *f)
 {
 	struct path_info_service *store = path_info_store_new(&f->store);
@@ -202,6 +209,27 @@ static void test_put_many(void **state)
 		check_there(s, i);
 		path_info_done(&infos[i]);
 	}
+	path_info_service_unref(s);
+}
+
+static void test_remove_many(void **state)
+{
+	struct path_info_service *s = service_of(*state);
+	struct store_path paths[3];
+	size_t removed;
+
+	for (unsigned i = 0; i < 5; i++) {
+		put(s, i);
+		check_there(s, i);
+	}
+	make_path(3, &paths[0]);
+	make_path(9, &paths[1]);
+	make_path(4, &paths[2]);
+	expect(0, path_info_service_remove_many(s, paths, 3, &removed, &err));
+	assert_int_equal(removed, 2);
+	check_absent(s, 3);
+	check_absent(s, 4);
+	check_there(s, 2);
 	path_info_service_unref(s);
 }
 
@@ -449,24 +477,74 @@ static void test_roots_broken(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
+/* ---- What the signer adds ---- */
+
+static void test_signed(void **state)
+{
+	struct path_info_service *s = service_of(*state);
+	struct verifying_key *public cleanup(cleanup_verifying_key) = NULL;
+	struct buffer text = {0};
+	struct path_info infos[3], found = {0};
+
+	signing_key_public_text(test_key, &text);
+	expect(0, verifying_key_parse(buffer_bytes(&text), &public, &err));
+	for (unsigned i = 0; i < ARRAY_SIZE(infos); i++) {
+		make_info(i, &infos[i]);
+	}
+	/* Twice: the second signature is the first. */
+	for (unsigned turn = 0; turn < 2; turn++) {
+		expect(0, path_info_service_put_many(s, infos, ARRAY_SIZE(infos), &err));
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(infos); i++) {
+		assert_int_equal(infos[i].signature_count, 0);
+		expect(1, path_info_service_get(s, infos[i].path.hash, &found, &err));
+		assert_int_equal(found.signature_count, 1);
+		assert_true(path_info_signed_by(&found, &public, 1));
+		path_info_done(&infos[i]);
+	}
+	path_info_done(&found);
+	buffer_done(&text);
+	path_info_service_unref(s);
+}
+
+static int run_signer_tests(void)
+{
+	const struct CMUnitTest tests[] = {TEST(test_signed)};
+
+	wrap = wrap_signer;
+	return cmocka_run_group_tests_name("what the signer adds", tests, NULL, NULL);
+}
+
 int run_path_info_tests(void)
 {
 	static const struct {
 		const char *name;
 		struct path_info_service *(*wrap)(struct path_info_service *inner);
-	} services[] = {{"path infos", NULL}, {"path infos behind lru", wrap_lru}};
+	} services[] = {{"path infos", NULL},
+			{"path infos behind lru", wrap_lru},
+			{"path infos behind signer", wrap_signer}};
 	const struct CMUnitTest tests[] = {
-		TEST(test_put_and_get),        TEST(test_put_gives_what_is_stored),
-		TEST(test_replace_and_remove), TEST(test_put_many),
-		TEST(test_put_invalid),        TEST(test_list),
-		TEST(test_broken_below),       TEST(test_roots),
-		TEST(test_roots_list),         TEST(test_roots_broken),
+		TEST(test_put_and_get),
+		TEST(test_put_gives_what_is_stored),
+		TEST(test_replace_and_remove),
+		TEST(test_put_many),
+		TEST(test_remove_many),
+		TEST(test_put_invalid),
+		TEST(test_list),
+		TEST(test_broken_below),
+		TEST(test_roots),
+		TEST(test_roots_list),
+		TEST(test_roots_broken),
 	};
 	int failed = 0;
+
+	expect(0, signing_key_generate(bytes_of_string("test-1"), &test_key, &err));
 
 	for (size_t i = 0; i < ARRAY_SIZE(services); i++) {
 		wrap = services[i].wrap;
 		failed += cmocka_run_group_tests_name(services[i].name, tests, NULL, NULL);
 	}
+	failed += run_signer_tests();
+	signing_key_free(test_key);
 	return failed;
 }

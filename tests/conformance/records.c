@@ -215,6 +215,27 @@ static void test_given_twice(void **state)
 	check_record(t, text("l"), text("other"));
 }
 
+static void test_remove_many(void **state)
+{
+	struct record_table *t = ((struct fixture *)*state)->store.path_infos;
+	const struct bytes keys[] = {text("00003"), text("absent"), text("00001"),
+				     text("00003")};
+	const struct bytes bad[] = {text("00002"), text("")};
+	size_t removed = 77;
+
+	put_many(t);
+	expect_error(ERROR_INVALID, record_table_remove_many(t, bad, 2, &removed, &err));
+	assert_int_equal(removed, 77);
+	expect(0, record_table_remove_many(t, keys, 4, &removed, &err));
+	assert_int_equal(removed, 2);
+	check_absent(t, text("00001"));
+	check_absent(t, text("00003"));
+	check_listing(t, "00003", 4, MANY);
+	expect(0, record_table_remove_many(t, keys, 4, &removed, &err));
+	assert_int_equal(removed, 0);
+	expect(0, record_table_remove_many(t, NULL, 0, &removed, &err));
+}
+
 /* What was put before is there too, for others: see test_found_by_others. */
 static void test_after_blobs(void **state)
 {
@@ -232,7 +253,7 @@ int run_record_tests(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_absent),      TEST(test_replace),     TEST(test_sizes),
 		TEST(test_largest),     TEST(test_invalid),     TEST(test_many),
-		TEST(test_given_twice), TEST(test_after_blobs),
+		TEST(test_given_twice), TEST(test_remove_many), TEST(test_after_blobs),
 	};
 
 	return cmocka_run_group_tests_name("records", tests, NULL, NULL);

@@ -63,13 +63,26 @@ static int records_put(struct record_table *base, const struct record_entry *ent
 	return logged_write_end(&w, rc, err);
 }
 
-static int records_remove(struct record_table *base, struct bytes key, struct error *err)
+static int records_remove(struct record_table *base, const struct bytes *keys, size_t count,
+			  size_t *removed, struct error *err)
 {
 	struct local_records *r = records_of(base);
 	struct logged_write w;
+	size_t found = 0;
 	int rc = logged_write_begin(&w, r->table, r->store, r->read_only, err);
 
-	return rc ? rc : logged_write_end(&w, logged_write_remove(&w, key, err), err);
+	if (rc) {
+		return rc;
+	}
+	for (size_t i = 0; rc >= 0 && i < count; i++) {
+		rc = logged_write_remove(&w, keys[i], err);
+		found += rc > 0;
+	}
+	rc = logged_write_end(&w, MIN(rc, 0), err);
+	if (rc == 0) {
+		*removed = found;
+	}
+	return rc;
 }
 
 struct listing {
