@@ -18,6 +18,17 @@ void json_end(struct json *j)
 	fputs("}\n", stdout);
 }
 
+void json_array_item(bool *first)
+{
+	putchar(*first ? '[' : ',');
+	*first = false;
+}
+
+void json_array_end(bool first)
+{
+	fputs(first ? "[]\n" : "]\n", stdout);
+}
+
 static void put_key(struct json *j, const char *key, const char *suffix)
 {
 	printf("%s\"%s%s\":", j->comma ? "," : "", key, suffix);
@@ -65,6 +76,26 @@ void json_bytes(struct json *j, const char *key, struct bytes value)
 		put_key(j, key, "_base64");
 		printf("\"%s\"", text);
 	}
+}
+
+void json_list_begin(struct json *j, const char *key)
+{
+	put_key(j, key, "");
+	putchar('[');
+	j->comma = false;
+}
+
+void json_list_text(struct json *j, const char *value)
+{
+	fputs(j->comma ? "," : "", stdout);
+	put_string(bytes_of_string(value));
+	j->comma = true;
+}
+
+void json_list_end(struct json *j)
+{
+	putchar(']');
+	j->comma = true;
 }
 
 void json_number(struct json *j, const char *key, uint64_t value)

@@ -10,13 +10,19 @@ static const char nix_help[] =
 	"Nix knows of the path, and a tree like any other.\n"
 	"\n"
 	"Commands:\n"
+	"  path-info     list store paths, and what is known of them\n"
+	"  verify        check contents and signatures\n"
+	"  sign          add signatures\n"
+	"  remove        take store paths away\n"
+	"  generate-key  make a key that signs\n"
 	"\n"
 	"A PATH is /nix/store/HASH-NAME or HASH-NAME.\n"
 	"\n"
 	"      --store ADDRESS, --json, -v, -h: see 'cairn --help'\n";
 
 static const struct cli_command *const commands[] = {
-	NULL,
+	&nix_path_info_command, &nix_sign_command,         &nix_verify_command,
+	&nix_remove_command,    &nix_generate_key_command, NULL,
 };
 
 const struct cli_command nix_command = {

@@ -10,7 +10,7 @@ from harness import BIG, CAIRN, Mount, cairn, run, write
 
 COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "nix", "reindex",
             "version"]
-NIX_COMMANDS = []
+NIX_COMMANDS = ["path-info", "verify", "sign", "remove", "generate-key"]
 HEX = re.compile(r"[0-9a-f]{64}")
 
 
