@@ -1,4 +1,3 @@
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "fs/fs_internal.h"
@@ -32,19 +31,15 @@ void request_count(struct fs *fs, uint32_t opcode)
 				  memory_order_relaxed);
 }
 
-static void append(char out[FS_REQUESTS_TEXT_SIZE], size_t *len, const char *fmt, ...)
-	printf_like(3, 4);
-
-/* All of it or nothing. */
-static void append(char out[FS_REQUESTS_TEXT_SIZE], size_t *len, const char *fmt, ...)
+/* "NAME COUNT", all of it or nothing. */
+static void append(char out[FS_REQUESTS_TEXT_SIZE], size_t *len, const char *separator,
+		   const char *name, uint64_t count)
 {
-	va_list args;
+	size_t room = FS_REQUESTS_TEXT_SIZE - *len;
+	int n = snprintf(out + *len, room, "%s%s %llu", separator, name,
+			 (unsigned long long)count);
 
-	va_start(args, fmt);
-	int n = vsnprintf(out + *len, FS_REQUESTS_TEXT_SIZE - *len, fmt, args);
-
-	va_end(args);
-	if (n >= 0 && (size_t)n < FS_REQUESTS_TEXT_SIZE - *len) {
+	if (n >= 0 && (size_t)n < room) {
 		*len += (size_t)n;
 	}
 	out[*len] = '\0';
@@ -54,26 +49,22 @@ const char *fs_describe_requests(const struct fs *fs, char out[FS_REQUESTS_TEXT_
 {
 	uint64_t counts[FS_OPCODES], total = 0;
 	const char *separator = ": ";
-	size_t len = 0;
+	char number[16];
 
 	for (size_t i = 0; i < FS_OPCODES; i++) {
 		counts[i] = atomic_load_explicit(&fs->requests[i], memory_order_relaxed);
 		total += counts[i];
 	}
-	append(out, &len, "%llu requests", (unsigned long long)total);
+	size_t len = (size_t)snprintf(out, FS_REQUESTS_TEXT_SIZE, "%llu requests",
+				      (unsigned long long)total);
+
 	for (size_t i = 0; i < FS_OPCODES; i++) {
-		if (!counts[i]) {
-			continue;
+		if (counts[i]) {
+			/* Without a name: ways to write, and what else is refused. */
+			snprintf(number, sizeof(number), "#%zu", i);
+			append(out, &len, separator, names[i] ? names[i] : number, counts[i]);
+			separator = ", ";
 		}
-		if (names[i]) {
-			append(out, &len, "%s%s %llu", separator, names[i],
-			       (unsigned long long)counts[i]);
-		} else {
-			/* Ways to write, and what else is refused. */
-			append(out, &len, "%s#%zu %llu", separator, i,
-			       (unsigned long long)counts[i]);
-		}
-		separator = ", ";
 	}
 	return out;
 }
