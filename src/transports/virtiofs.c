@@ -1,12 +1,14 @@
 #include "transports/virtiofs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -15,15 +17,27 @@
 
 /* When nobody can be taken in, because the system is short of something: until then. */
 #define RETRY_MS 1000
+/*
+ * What guests may take to end, when the server stops. A slow peer of the store, or a front end
+ * that has given us descriptors that block, can hold a thread for longer.
+ */
+#define STOP_SECONDS 3
 
-/* A guest and its thread. */
+enum attached_state {
+	ATTACHED_RUNNING,
+	ATTACHED_ENDED,
+	ATTACHED_ABANDONED, /* nobody waits for the thread: it cleans up itself */
+};
+
+/* A guest and its thread, which frees the guest: that may take a while. */
 struct attached {
 	struct attached *next;
-	struct virtiofs_server *server;
-	struct guest *guest;
 	unsigned number;
 	pthread_t thread;
-	atomic_bool ended;
+	_Atomic enum attached_state state;
+	int ended_fd;         /* tells the server */
+	pthread_mutex_t lock; /* guards guest */
+	struct guest *guest;  /* NULL: it is being freed */
 };
 
 struct virtiofs_server {
@@ -81,6 +95,33 @@ void virtiofs_server_stop(struct virtiofs_server *s)
 
 /* ---- Guests ---- */
 
+static void attached_free(struct attached *a)
+{
+	guest_free(a->guest);
+	cleanup_close(&a->ended_fd);
+	pthread_mutex_destroy(&a->lock);
+	free(a);
+}
+
+static void stop_guest(struct attached *a)
+{
+	pthread_mutex_lock(&a->lock);
+	if (a->guest) {
+		guest_stop(a->guest);
+	}
+	pthread_mutex_unlock(&a->lock);
+}
+
+static void free_guest(struct attached *a)
+{
+	pthread_mutex_lock(&a->lock);
+	struct guest *g = a->guest;
+
+	a->guest = NULL;
+	pthread_mutex_unlock(&a->lock);
+	guest_free(g);
+}
+
 static void *guest_main(void *context)
 {
 	struct attached *a = context;
@@ -91,8 +132,13 @@ static void *guest_main(void *context)
 	} else {
 		log_info("guest %u has gone", a->number);
 	}
-	atomic_store(&a->ended, true);
-	wake(a->server->ended_fd);
+	free_guest(a);
+	if (atomic_exchange(&a->state, ATTACHED_ENDED) == ATTACHED_ABANDONED) {
+		attached_free(a);
+	} else {
+		/* Still ours: whoever frees it waits for this thread. */
+		wake(a->ended_fd);
+	}
 	return NULL;
 }
 
@@ -120,17 +166,21 @@ static int attach(struct virtiofs_server *s, int socket, struct error *err)
 	const struct guest_options options = {
 		.fs = &s->options.fs, .threads = s->options.threads, .number = s->accepted + 1};
 	struct attached *a = xcalloc(1, sizeof(*a));
+
+	a->number = options.number;
+	pthread_mutex_init(&a->lock, NULL);
 	int rc = guest_new(socket, &options, &a->guest, err);
 
+	a->ended_fd = fcntl(s->ended_fd, F_DUPFD_CLOEXEC, 0);
+	if (rc == 0 && a->ended_fd < 0) {
+		rc = error_set_errno(err, errno, "cannot attach a guest");
+	}
 	if (rc == 0) {
-		a->server = s;
-		a->number = options.number;
 		rc = start_thread(a);
 		rc = rc ? error_set_errno(err, rc, "cannot start a thread") : 0;
 	}
 	if (rc != 0) {
-		guest_free(a->guest);
-		free(a);
+		attached_free(a);
 		return rc;
 	}
 	s->accepted++;
@@ -141,26 +191,58 @@ static int attach(struct virtiofs_server *s, int socket, struct error *err)
 	return 0;
 }
 
-/* Frees the guests that have ended; with all, ends and waits for the rest, too. */
-static void detach(struct virtiofs_server *s, bool all)
+/* Frees what guests that have ended have left. */
+static void detach_ended(struct virtiofs_server *s)
 {
 	struct attached **link = &s->guests;
 
-	for (struct attached *a = all ? s->guests : NULL; a; a = a->next) {
-		guest_stop(a->guest);
-	}
 	while (*link) {
 		struct attached *a = *link;
 
-		if (!all && !atomic_load(&a->ended)) {
+		if (atomic_load(&a->state) != ATTACHED_ENDED) {
 			link = &a->next;
 			continue;
 		}
 		*link = a->next;
-		pthread_join(a->thread, NULL);
-		guest_free(a->guest);
-		free(a);
 		s->count--;
+		pthread_join(a->thread, NULL);
+		attached_free(a);
+	}
+}
+
+/* It ends sooner or later, perhaps only with the process. */
+static void abandon(struct attached *a)
+{
+	pthread_t thread = a->thread;
+	unsigned number = a->number;
+
+	if (atomic_exchange(&a->state, ATTACHED_ABANDONED) == ATTACHED_ENDED) {
+		pthread_join(thread, NULL);
+		attached_free(a);
+		return;
+	}
+	log_warning("guest %u does not come to its end, and is left behind", number);
+	pthread_detach(thread);
+}
+
+static void detach_all(struct virtiofs_server *s)
+{
+	struct timespec deadline;
+
+	clock_gettime(CLOCK_REALTIME, &deadline);
+	deadline.tv_sec += STOP_SECONDS;
+	for (struct attached *a = s->guests; a; a = a->next) {
+		stop_guest(a);
+	}
+	while (s->guests) {
+		struct attached *a = s->guests;
+
+		s->guests = a->next;
+		if (pthread_timedjoin_np(a->thread, NULL, &deadline) == 0) {
+			attached_free(a);
+		} else {
+			abandon(a);
+		}
 	}
 }
 
@@ -209,7 +291,7 @@ int virtiofs_server_run(struct virtiofs_server *s, struct error *err)
 			ssize_t got = read(s->ended_fd, &ended, sizeof(ended));
 
 			(void)got;
-			detach(s, false);
+			detach_ended(s);
 		}
 		if (n > 0 && fds[2].revents) {
 			accepting = accept_guest(s, &why);
@@ -220,6 +302,6 @@ int virtiofs_server_run(struct virtiofs_server *s, struct error *err)
 			accepting = true;
 		}
 	}
-	detach(s, true);
+	detach_all(s);
 	return rc;
 }

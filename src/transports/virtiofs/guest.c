@@ -333,7 +333,7 @@ static int next_timeout(struct guest *g, bool busy)
 	return patience_lasts(&g->patience) || listen_to_rings(g) ? 0 : -1;
 }
 
-int guest_run(struct guest *g, struct error *err)
+static int serve(struct guest *g, struct error *err)
 {
 	int timeout = -1;
 	int rc;
@@ -347,6 +347,15 @@ int guest_run(struct guest *g, struct error *err)
 		}
 		timeout = next_timeout(g, busy);
 	}
+	return rc;
+}
+
+int guest_run(struct guest *g, struct error *err)
+{
+	char text[FS_REQUESTS_TEXT_SIZE];
+	int rc = serve(g, err);
+
+	log_debug("guest %u: %s", g->number, fs_describe_requests(g->fs, text));
 	return rc;
 }
 
