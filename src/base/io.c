@@ -187,6 +187,20 @@ int write_file_durably(int dirfd, const char *name, struct bytes content, struct
 	return sync_directory(dirfd, err);
 }
 
+void close_inherited(int kept)
+{
+	const int first = STDERR_FILENO + 1;
+
+	if (kept < first) {
+		(void)close_range((unsigned)first, ~0U, 0);
+		return;
+	}
+	if (kept > first) {
+		(void)close_range((unsigned)first, (unsigned)kept - 1, 0);
+	}
+	(void)close_range((unsigned)kept + 1, ~0U, 0);
+}
+
 void raise_open_file_limit(void)
 {
 	struct rlimit limit;

@@ -41,5 +41,8 @@ int read_small_file(int dirfd, const char *name, size_t limit, struct buffer *ou
 /* Creates or replaces a file durably: temporary name, fsync, rename, fsync of the directory. */
 int write_file_durably(int dirfd, const char *name, struct bytes content, struct error *err);
 
+/* Closes what whoever started this process left open, except standard streams and one more. */
+void close_inherited(int kept);
+
 /* Raises the soft limit of open files to the hard one. */
 void raise_open_file_limit(void);

@@ -16,16 +16,17 @@ static const char main_help[] =
 	"as a file system.\n"
 	"\n"
 	"Commands:\n"
-	"  import   put files and directory trees into the store\n"
-	"  roots    list, add and remove the names of trees\n"
-	"  ls       list what a tree holds\n"
-	"  cat      write files of a tree to standard output\n"
-	"  export   write a tree back to disk\n"
-	"  mount    show the store as a file system\n"
-	"  umount   end a mount\n"
-	"  nix      keep store paths of Nix; 'cairn nix --help' lists how\n"
-	"  reindex  make the index of a store again\n"
-	"  version  print the version\n"
+	"  import    put files and directory trees into the store\n"
+	"  roots     list, add and remove the names of trees\n"
+	"  ls        list what a tree holds\n"
+	"  cat       write files of a tree to standard output\n"
+	"  export    write a tree back to disk\n"
+	"  mount     show the store as a file system\n"
+	"  umount    end a mount\n"
+	"  virtiofs  show the store to virtual machines\n"
+	"  nix       keep store paths of Nix; 'cairn nix --help' lists how\n"
+	"  reindex   make the index of a store again\n"
+	"  version   print the version\n"
 	"\n"
 	"Options, before or after the command:\n"
 	"      --store ADDRESS  the store (default: $CAIRN_STORE, else the directory\n"
@@ -87,17 +88,9 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command,
-	&roots_command,
-	&ls_command,
-	&cat_command,
-	&export_command,
-	&mount_command,
-	&umount_command,
-	&nix_command,
-	&reindex_command,
-	&version_command,
-	NULL,
+	&import_command, &roots_command,   &ls_command,      &cat_command,
+	&export_command, &mount_command,   &umount_command,  &virtiofs_command,
+	&nix_command,    &reindex_command, &version_command, NULL,
 };
 
 /* For messages about the options before the command. */

@@ -1,7 +1,5 @@
 #include "services/store.h"
 
-#include <limits.h>
-
 #include "services/local/local_store.h"
 #include "services/memory.h"
 
@@ -235,6 +233,15 @@ int store_open(struct store *out, const char *address, unsigned flags, struct er
 		rc = scheme->open(out, path, flags, err);
 	}
 	return wrap_address(rc, address, err);
+}
+
+int store_folder(const char *address, char path[PATH_MAX], struct error *err)
+{
+	const struct scheme *scheme;
+	int rc = parse_address(address, &scheme, path, err);
+
+	/* Only the store in memory has no path. */
+	return rc < 0 ? wrap_address(rc, address, err) : path[0] != '\0';
 }
 
 int store_rebuild(const char *address, struct store_rebuilt *out, struct error *err)

@@ -7,6 +7,8 @@
  * A plain absolute or relative path (one with a '/' or starting with '.') is short for file://.
  */
 
+#include <limits.h>
+
 #include "services/blob_service.h"
 #include "services/directory_service.h"
 #include "services/record_table.h"
@@ -34,6 +36,8 @@ enum store_open_flags {
  * the valid ones. store_close() ends it.
  */
 int store_open(struct store *out, const char *address, unsigned flags, struct error *err);
+/* Asker: the folder that an address stands for, where the store is one; 0 for others. */
+int store_folder(const char *address, char path[PATH_MAX], struct error *err);
 /*
  * Drops the references; the services live on where others hold them. A staged store that was
  * not committed is given up. Zeroed stores are allowed.

@@ -93,6 +93,18 @@ static void test_long_path(void **state unused)
 	check_refused(address, ERROR_LIMIT, "long");
 }
 
+static void test_folder(void **state unused)
+{
+	char path[PATH_MAX];
+
+	assert_int_equal(store_folder("file:///with%20space", path, NULL), 1);
+	assert_string_equal(path, "/with space");
+	assert_int_equal(store_folder("./relative", path, NULL), 1);
+	assert_string_equal(path, "./relative");
+	assert_int_equal(store_folder("memory://", path, NULL), 0);
+	assert_int_equal(store_folder("unknown://x", path, NULL), -ERROR_INVALID);
+}
+
 static void test_memory(void **state unused)
 {
 	struct store s = {0};
@@ -165,7 +177,7 @@ int main(int argc unused, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused),   cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_long_path), cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_paths),
+		cmocka_unit_test(test_paths),     cmocka_unit_test(test_folder),
 	};
 
 	(void)argv;

@@ -8,7 +8,10 @@ import threading
 
 import pytest
 
+import guest.image
+import guest.machine
 import harness
+import virtiofs_daemon
 
 TEST_SECONDS = 240 * harness.SLOW
 
@@ -35,11 +38,14 @@ def fuse_fault():
 
 def pytest_collection_modifyitems(items):
     fault = fuse_fault()
+    guest_fault = guest.image.missing()
     for item in items:
         if item.get_closest_marker("root") and not harness.AS_ROOT:
             item.add_marker(pytest.mark.skip(reason="needs root"))
         if fault and (item.get_closest_marker("fuse") or "mount" in item.fixturenames):
             item.add_marker(pytest.mark.skip(reason=fault))
+        if guest_fault and "boot" in item.fixturenames:
+            item.add_marker(pytest.mark.skip(reason=guest_fault))
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +134,66 @@ def mount(folder, sanitizer_folder):
         # Shown by pytest when the test failed.
         print(f"---- daemon of {made.path}: exit {made.code}\n{made.log()}")
     assert all(clean), "a daemon did not end cleanly"
+
+
+class Daemons:
+    """A factory: it(store, options…) is a cairn virtiofs that listens when it returns."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.made = []
+
+    def __call__(self, store, *args, list_root=True, socket=None, wait=True, **kw):
+        number = len(self.made)
+        options = [*args, *(["--list-root"] if list_root else [])]
+        made = virtiofs_daemon.Daemon(store, socket or self.folder / f"socket{number}", options,
+                                      self.folder / f"virtiofs{number}.log", **kw)
+        self.made.append(made)
+        if wait:
+            made.wait_ready()
+        return made
+
+    def clean_up(self):
+        clean = [made.clean_up() for made in self.made]
+        for made in self.made:
+            # Shown by pytest when the test failed.
+            print(f"---- cairn virtiofs {made.socket}: exit {made.code}\n{made.log()}")
+        assert all(clean), "a daemon did not end cleanly"
+
+
+class Guests:
+    """A factory: it(daemon…) is a guest that has booted, with the tags fs0, fs1 and so on."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.made = []
+
+    def __call__(self, *daemons, wait=True, **kw):
+        folder = self.folder / f"guest{len(self.made)}"
+        folder.mkdir()
+        devices = [(f"fs{number}", daemon.socket) for number, daemon in enumerate(daemons)]
+        made = guest.machine.Guest(folder, devices, slow=harness.SLOW, **kw)
+        self.made.append(made)
+        harness.live_processes.add(made.process)
+        return made.wait_boot() if wait else made
+
+    def clean_up(self):
+        for made in self.made:
+            made.kill()
+            harness.live_processes.discard(made.process)
+            print(made.log())
+
+
+@pytest.fixture
+def virtiofs(folder, sanitizer_folder):
+    daemons = Daemons(folder)
+    yield daemons
+    daemons.clean_up()
+
+
+@pytest.fixture
+def boot(folder, virtiofs):
+    """Guests; they end before their daemons."""
+    guests = Guests(folder)
+    yield guests
+    guests.clean_up()

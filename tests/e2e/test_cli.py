@@ -8,7 +8,7 @@ import pytest
 
 from harness import BIG, CAIRN, Mount, cairn, run, write
 
-COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "nix", "reindex",
+COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "virtiofs", "nix", "reindex",
             "version"]
 NIX_COMMANDS = ["path-info", "verify", "sign", "remove", "generate-key"]
 HEX = re.compile(r"[0-9a-f]{64}")

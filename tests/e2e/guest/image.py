@@ -65,7 +65,7 @@ class Archive:
 
 
 def initramfs(files):
-    """files: {absolute path in the guest: path here, or bytes}; all of them executable."""
+    """files: {absolute path in the guest, "/FOLDER/NAME": path here, or bytes}; executable."""
     archive = Archive()
     for name in ("bin", "dev", "proc", "sys", "tmp", "mnt", "modules"):
         archive.folder(name)
@@ -75,6 +75,8 @@ def initramfs(files):
     archive.file("init", (HERE / "init").read_bytes(), 0o755)
     for path in sorted(kernel_folder().glob("*.ko")):
         archive.file(f"modules/{path.name}", path.read_bytes())
+    for folder in sorted({str(pathlib.PurePath(name).parent) for name in files} - {"/bin"}):
+        archive.folder(folder.lstrip("/"))
     for name, content in files.items():
         data = content if isinstance(content, bytes) else pathlib.Path(content).read_bytes()
         archive.file(name.lstrip("/"), data, 0o755)

@@ -35,9 +35,9 @@ class Output:
         return f"in the guest: {self.script}: exit {self.code}\n{self.text}"
 
 
-def qemu_command(folder, devices, memory, queue_size):
+def qemu_command(folder, devices, memory, options):
     """
-    devices: (tag, socket) of each file system. Without KVM, which containers rarely have: so a
+    devices: (tag, socket) of each file system; options: more properties of theirs. Without KVM, which containers rarely have: so a
     test does the same everywhere. Emulated cmpxchg16b is faulty in Debian 12's QEMU: without.
     """
     command = [
@@ -55,8 +55,7 @@ def qemu_command(folder, devices, memory, queue_size):
     for number, (tag, path) in enumerate(devices):
         command += [
             "-chardev", f"socket,id=fs{number},path={path}",
-            "-device",
-            f"vhost-user-fs-pci,chardev=fs{number},tag={tag},queue-size={queue_size}",
+            "-device", f"vhost-user-fs-pci,chardev=fs{number},tag={tag},{options}",
         ]
     return command
 
@@ -67,10 +66,12 @@ class Guest:
     limits, as the other side may be a slow build.
     """
 
-    def __init__(self, folder, devices, *, files=None, memory=512, queue_size=1024, slow=1):
+    def __init__(self, folder, devices, *, files=None, memory=512,
+                 options="queue-size=1024", slow=1):
         self.folder = pathlib.Path(folder)
         self.slow = slow
         self.boots = []
+        self.scripts = {}
         self.pending = b""
         self.shell = None
         (self.folder / "initramfs").write_bytes(image.initramfs(files or {}))
@@ -79,7 +80,7 @@ class Guest:
             listener.listen(1)
             with open(self.folder / "qemu.log", "wb") as log:
                 self.process = subprocess.Popen(
-                    qemu_command(self.folder, devices, memory, queue_size),
+                    qemu_command(self.folder, devices, memory, options),
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             self.accept(listener)
 
@@ -144,18 +145,25 @@ class Guest:
         return self
 
     def send(self, script):
+        """Starts a script; returns what receive() wants. They run one after the other."""
         nonce = secrets.token_hex(8)
         encoded = base64.b64encode(script.encode()).decode()
         # The terminal's buffer; longer scripts are files of the guest.
         assert len(encoded) < 4000, "too long a script"
+        self.scripts[nonce] = script
         self.shell.sendall(f"{nonce} {encoded}\n".encode())
         return nonce
 
+    def receive(self, nonce, *, timeout=RUN_TIMEOUT):
+        """The output of a script that was sent."""
+        script = self.scripts.pop(nonce)
+        pattern = rb"^\n?DONE " + nonce.encode() + rb" (\d+)\n"
+        before, found = self.read_until(pattern, timeout, script)
+        return Output(script, int(found[1]), before.decode(errors="surrogateescape"))
+
     def run(self, script, *, check=True, timeout=RUN_TIMEOUT):
         """Runs a script of busybox's shell."""
-        nonce = self.send(script).encode()
-        before, found = self.read_until(rb"^\n?DONE " + nonce + rb" (\d+)\n", timeout, script)
-        output = Output(script, int(found[1]), before.decode(errors="surrogateescape"))
+        output = self.receive(self.send(script), timeout=timeout)
         if check and output.code != 0:
             raise self.error(repr(output))
         return output
