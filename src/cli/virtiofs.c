@@ -129,7 +129,7 @@ static int serve(struct virtiofs_run *run)
 	int r = run->path ? 0 : unix_listener_check(run->fd, &err);
 
 	if (r == 0) {
-		r = cli_open_store(run->cli, STORE_READ_ONLY, &store, &err);
+		r = serve_open_store(&run->serve, run->cli, &store, &err);
 	}
 	if (r == 0) {
 		r = serve_store(run, &store, &err);

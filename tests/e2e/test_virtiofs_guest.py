@@ -13,6 +13,7 @@ import pytest
 import harness
 from conftest import Daemons, Guests
 from harness import HELPERS, SLOW, Store, pattern, write
+from nix_paths import StorePath
 
 SMALL_FILES = 1_000
 ENTRIES = 10_000
@@ -313,6 +314,20 @@ def test_several_file_systems(store, sample, virtiofs, boot):
     assert guest.read("ls -1 /a") == "sample"
     assert "not permitted" in guest.run("ls /b", check=False).text
     assert guest.read("cat /b/sample/hello") == "hello"
+
+
+def test_store_paths_of_nix(store, sample, virtiofs, boot):
+    """A program from the guest's own /nix/store; paths that come later appear there."""
+    first = StorePath(sample, "sample-1.0").put(store)
+    guest = boot(virtiofs(store, "--nix"))
+    guest.run("mkdir -p /nix/store; mount -t virtiofs fs0 /nix/store")
+    assert guest.read("ls -1 /nix/store") == first.base
+    assert guest.read(f"{first.path}/run") == "run"
+    later = StorePath(write(sample.parent / "tool", "#!/bin/sh\necho later\n", 0o755), "tool")
+    assert "No such file" in guest.run(f"ls {later.path}", check=False).text
+    later.put(store)
+    assert guest.read(later.path) == "later"
+    assert "No such file" in guest.run(f"ls {later.path}x", check=False).text
 
 
 @pytest.mark.root
