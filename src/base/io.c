@@ -1,11 +1,15 @@
 #include "base/io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* The grain of holes. */
+#define HOLE_BLOCK ((size_t)4096)
 
 void cleanup_close(int *fd)
 {
@@ -101,6 +105,44 @@ int pwrite_full(int fd, const void *buf, size_t len, off_t offset)
 	return 0;
 }
 
+/* Bytes at the front that are zero, in whole blocks (the last block may be short). */
+static size_t count_zeros(const uint8_t *data, size_t len)
+{
+	static const uint8_t zeros[HOLE_BLOCK];
+	size_t n = 0;
+
+	while (n < len) {
+		size_t block = MIN(len - n, HOLE_BLOCK);
+
+		if (memcmp(data + n, zeros, block) != 0) {
+			break;
+		}
+		n += block;
+	}
+	return n;
+}
+
+int pwrite_sparse(int fd, const void *buf, size_t len, off_t offset)
+{
+	const uint8_t *data = buf;
+	size_t begin = 0, at = 0;
+
+	while (at < len) {
+		size_t zeros = count_zeros(data + at, len - at);
+
+		if (zeros < HOLE_SIZE_MIN) {
+			at += MIN(zeros + HOLE_BLOCK, len - at);
+			continue;
+		}
+		if (pwrite_full(fd, data + begin, at - begin, offset + (off_t)begin) != 0) {
+			return -1;
+		}
+		at += zeros;
+		begin = at;
+	}
+	return pwrite_full(fd, data + begin, len - begin, offset + (off_t)begin);
+}
+
 static int make_directory(const char *path, mode_t mode, struct error *err)
 {
 	struct stat st;
@@ -134,6 +176,48 @@ int make_directories(const char *path, mode_t mode, struct error *err)
 		*slash = '/';
 	}
 	return rc ? rc : make_directory(copy, mode, err);
+}
+
+static int check_empty(int fd, struct error *err)
+{
+	uint8_t buffer[4096] __attribute__((aligned(8)));
+	size_t entries = 0;
+	ssize_t n;
+
+	while ((n = getdents64(fd, buffer, sizeof(buffer))) > 0) {
+		for (size_t at = 0; at < (size_t)n; entries++) {
+			at += ((const struct dirent64 *)(const void *)(buffer + at))->d_reclen;
+		}
+	}
+	if (n < 0) {
+		return error_set_errno(err, errno, "cannot list the directory");
+	}
+	/* "." and "..". */
+	return entries <= 2 ? 0 : error_set(err, ERROR_EXISTS, "the directory is not empty");
+}
+
+int make_empty_directory(const char *path, struct error *err)
+{
+	bool made = mkdir(path, 0755) == 0;
+
+	if (!made && errno != EEXIST) {
+		return error_set_errno(err, errno, "cannot create the directory");
+	}
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0 && !made && (errno == ENOTDIR || errno == ELOOP)) {
+		return error_set(err, ERROR_EXISTS, "exists and is not a directory");
+	}
+	if (fd < 0) {
+		return error_set_errno(err, errno, "cannot open the directory");
+	}
+	int r = made ? 0 : check_empty(fd, err);
+
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
 }
 
 int sync_directory(int fd, struct error *err)

@@ -25,8 +25,23 @@ ssize_t pread_full(int fd, void *buf, size_t len, off_t offset);
 int write_full(int fd, const void *buf, size_t len);
 int pwrite_full(int fd, const void *buf, size_t len, off_t offset);
 
+/* Zeros in a row that pwrite_sparse() makes a hole of: so many, or more. */
+#define HOLE_SIZE_MIN ((size_t)64 << 10)
+/*
+ * pwrite_full() to a new file, where nothing was written yet; long runs of zeros become holes.
+ * Offsets are multiples of 4096. A hole at the end of the file is only there once ftruncate()
+ * tells the size.
+ */
+int pwrite_sparse(int fd, const void *buf, size_t len, off_t offset);
+
 /* Creates the directory and its missing parents, each with this mode. */
 int make_directories(const char *path, mode_t mode, struct error *err);
+
+/*
+ * Opens a directory to be filled, which is created, or is there and empty: ERROR_EXISTS for
+ * anything else. A symlink is not followed. The descriptor, or a negative error code.
+ */
+int make_empty_directory(const char *path, struct error *err);
 
 /* fsync of a directory, so that names created or renamed in it are durable. */
 int sync_directory(int fd, struct error *err);

@@ -1,6 +1,5 @@
 #include "ingest/export.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -197,49 +196,6 @@ static int dir_finish(void *worker, struct work_dir *dir, struct error *err)
 	return 0;
 }
 
-static int check_empty(int fd, struct error *err)
-{
-	uint8_t buffer[4096] __attribute__((aligned(8)));
-	size_t entries = 0;
-	ssize_t n;
-
-	while ((n = getdents64(fd, buffer, sizeof(buffer))) > 0) {
-		for (size_t at = 0; at < (size_t)n; entries++) {
-			at += ((const struct dirent64 *)(const void *)(buffer + at))->d_reclen;
-		}
-	}
-	if (n < 0) {
-		return error_set_errno(err, errno, "cannot list the directory");
-	}
-	/* "." and "..". */
-	return entries <= 2 ? 0 : error_set(err, ERROR_EXISTS, "the directory is not empty");
-}
-
-/* A new directory, or an empty one; its descriptor or an error. */
-static int make_root(const char *dest, struct error *err)
-{
-	bool made = mkdir(dest, 0755) == 0;
-
-	if (!made && errno != EEXIST) {
-		return error_set_errno(err, errno, "cannot create the directory");
-	}
-	int fd = open_dir(AT_FDCWD, dest);
-
-	if (fd < 0 && !made && (errno == ENOTDIR || errno == ELOOP)) {
-		return error_set(err, ERROR_EXISTS, "exists and is not a directory");
-	}
-	if (fd < 0) {
-		return error_set_errno(err, errno, "cannot open the directory");
-	}
-	int r = made ? 0 : check_empty(fd, err);
-
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	return fd;
-}
-
 static int export_directory(struct exporting *ex, const struct node *root, struct error *err)
 {
 	static const struct work_ops ops = {
@@ -257,7 +213,7 @@ static int export_directory(struct exporting *ex, const struct node *root, struc
 		.cancel = ex->options.cancel,
 	};
 	struct export_dir *d;
-	int fd = make_root(ex->dest, err);
+	int fd = make_empty_directory(ex->dest, err);
 
 	if (fd < 0) {
 		return error_wrap(err, "%s", work_path_text(ex->dest, NULL, NULL));

@@ -8,62 +8,20 @@
 #include "ingest/export_internal.h"
 
 #define STREAM_PIECE ((size_t)1 << 20)
-#define HOLE_BLOCK ((size_t)4096)
-#define HOLE_MIN ((size_t)64 << 10)
 
 struct output {
 	int fd;
 	uint64_t size;
 };
 
-static int write_range(const struct output *out, const uint8_t *data, size_t len,
+/* Writes a piece of a file that begins at a multiple of a hole's size. */
+static int write_piece(const struct output *out, const uint8_t *data, size_t len,
 		       uint64_t offset, struct error *err)
 {
-	if (len && pwrite_full(out->fd, data, len, (off_t)offset) != 0) {
+	if (pwrite_sparse(out->fd, data, len, (off_t)offset) != 0) {
 		return error_set_errno(err, errno, "cannot write");
 	}
 	return 0;
-}
-
-/* Bytes at the front that are zero, in whole blocks (the last block may be short). */
-static size_t count_zeros(const uint8_t *data, size_t len)
-{
-	static const uint8_t zeros[HOLE_BLOCK];
-	size_t n = 0;
-
-	while (n < len) {
-		size_t block = MIN(len - n, HOLE_BLOCK);
-
-		if (memcmp(data + n, zeros, block) != 0) {
-			break;
-		}
-		n += block;
-	}
-	return n;
-}
-
-/* Writes a piece of a file that begins at a multiple of HOLE_BLOCK, long runs of zeros not. */
-static int write_sparse(const struct output *out, const uint8_t *data, size_t len,
-			uint64_t offset, struct error *err)
-{
-	size_t begin = 0, at = 0;
-
-	while (at < len) {
-		size_t zeros = count_zeros(data + at, len - at);
-
-		if (zeros < HOLE_MIN) {
-			at += MIN(zeros + HOLE_BLOCK, len - at);
-			continue;
-		}
-		int r = write_range(out, data + begin, at - begin, offset + begin, err);
-
-		if (r < 0) {
-			return r;
-		}
-		at += zeros;
-		begin = at;
-	}
-	return write_range(out, data + begin, len - begin, offset + begin, err);
 }
 
 static int set_absent(struct error *err)
@@ -92,7 +50,7 @@ static int write_whole(struct export_worker *w, const struct output *out,
 	if (got != size) {
 		return set_wrong_size(err, out->size);
 	}
-	return write_sparse(out, w->buffer, size, 0, err);
+	return write_piece(out, w->buffer, size, 0, err);
 }
 
 static int copy_content(struct export_worker *w, struct blob_reader *in,
@@ -112,7 +70,7 @@ static int copy_content(struct export_worker *w, struct blob_reader *in,
 		if (got != want) {
 			return set_wrong_size(err, out->size);
 		}
-		r = write_sparse(out, w->buffer, got, at, err);
+		r = write_piece(out, w->buffer, got, at, err);
 		if (r < 0) {
 			return r;
 		}
@@ -146,7 +104,7 @@ static int write_content(struct export_worker *w, const struct output *out,
 					      : write_streamed(w, out, digest, err);
 
 	/* A hole at the end needs the size told. */
-	if (r == 0 && out->size >= HOLE_MIN && ftruncate(out->fd, (off_t)out->size) != 0) {
+	if (r == 0 && out->size >= HOLE_SIZE_MIN && ftruncate(out->fd, (off_t)out->size) != 0) {
 		r = error_set_errno(err, errno, "cannot set the size");
 	}
 	return r;

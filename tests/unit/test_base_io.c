@@ -295,6 +295,65 @@ static void test_mapping_of_a_file(void **state unused)
 	close(fd);
 }
 
+/* Only runs of zeros that are long become holes, wherever they are. */
+static void test_sparse_writing(void **state unused)
+{
+	size_t size = 4 * HOLE_SIZE_MIN + 100;
+	uint8_t *data cleanup(cleanup_free) = xcalloc(1, size),
+		      *got cleanup(cleanup_free) = xmalloc(size);
+	int fd cleanup(cleanup_close) =
+		openat(folder_fd, "sparse", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	struct stat st;
+
+	assert_true(fd >= 0);
+	data[5] = 1;
+	memset(data + 2 * HOLE_SIZE_MIN, 2, HOLE_SIZE_MIN);
+	assert_int_equal(pwrite_sparse(fd, data, size, 0), 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	assert_int_equal(pread_full(fd, got, size, 0), size);
+	assert_memory_equal(got, data, size);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true((size_t)st.st_blocks * 512 <= HOLE_SIZE_MIN + 2 * 4096);
+	/* Nothing at all, and what cannot be written. */
+	assert_int_equal(pwrite_sparse(fd, data, 0, 4096), 0);
+	assert_int_equal(pwrite_sparse(folder_fd, data, 4, 0), -1);
+}
+
+static void make_badly(const char *path, enum error_code code)
+{
+	struct error err = {0};
+
+	assert_int_equal(make_empty_directory(path, &err), -(int)code);
+	assert_int_equal(err.code, code);
+}
+
+static void test_make_empty_directory(void **state unused)
+{
+	char path[128], link[128];
+	struct error err;
+
+	snprintf(path, sizeof(path), "%s/new", folder);
+	for (int i = 0; i < 2; i++) {
+		int fd = make_empty_directory(path, &err);
+
+		assert_true(fd >= 0);
+		if (i) {
+			close(openat(fd, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+		}
+		close(fd);
+	}
+	make_badly(path, ERROR_EXISTS);
+	snprintf(link, sizeof(link), "%s/link", folder);
+	assert_int_equal(symlink("elsewhere", link), 0);
+	make_badly(link, ERROR_EXISTS);
+	snprintf(path, sizeof(path), "%s/new/file", folder);
+	make_badly(path, ERROR_EXISTS);
+	snprintf(path, sizeof(path), "%s/missing/new", folder);
+	make_badly(path, ERROR_NOT_FOUND);
+	snprintf(path, sizeof(path), "%s/elsewhere", folder);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -313,6 +372,8 @@ int main(void)
 		TEST(test_failed_write_leaves_nothing),
 		TEST(test_open_file_limit),
 		TEST(test_mapping_of_a_file),
+		TEST(test_sparse_writing),
+		TEST(test_make_empty_directory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
