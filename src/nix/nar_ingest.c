@@ -1,11 +1,8 @@
 #include "nix/nar_ingest.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "base/pipeline.h"
 #include "nix/nar_blocks.h"
+#include "nix/nar_source.h"
 
 /*
  * The source is read into blocks, and parsed where it was read. What the parser finds in a
@@ -15,7 +12,6 @@
  */
 #define BLOCK_SIZE ((size_t)1 << 20)
 #define SLOTS 8
-#define PIPE_SIZE (1 << 20)
 /* What an entry takes besides its name and target. */
 #define ENTRY_WEIGHT 64
 
@@ -427,39 +423,11 @@ int nar_ingest(struct store *store, struct nar_source *source,
 	return rc;
 }
 
-/* ---- From a descriptor ---- */
-
-struct fd_source {
-	struct nar_source base;
-	int fd;
-	const atomic_bool *cancel;
-};
-
-static int read_fd(struct nar_source *s, void *buf, size_t len, size_t *got, struct error *err)
-{
-	const struct fd_source *f = container_of(s, struct fd_source, base);
-	ssize_t n;
-
-	do {
-		if (f->cancel && atomic_load_explicit(f->cancel, memory_order_relaxed)) {
-			return error_set(err, ERROR_CANCELED, "interrupted");
-		}
-		n = read(f->fd, buf, len);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0) {
-		return error_set_errno(err, errno, "cannot read the NAR");
-	}
-	*got = (size_t)n;
-	return 0;
-}
-
 int nar_ingest_fd(struct store *store, int fd, const struct nar_options *options,
 		  struct nar_read *out, struct error *err)
 {
-	struct fd_source source = {
-		.base.read = read_fd, .fd = fd, .cancel = options ? options->cancel : NULL};
+	struct nar_fd_source source;
 
-	/* Fewer changes between writer and reader; what is no pipe refuses. */
-	(void)fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE);
+	nar_fd_source_init(&source, fd, options ? options->cancel : NULL);
 	return nar_ingest(store, &source.base, options, out, err);
 }
