@@ -219,7 +219,11 @@ static void compare_appended(ProtobufCBuffer *base, size_t len, const uint8_t *d
 {
 	struct comparison *c = container_of(base, struct comparison, base);
 
-	if (c->differs || len > c->rest.len || memcmp(c->rest.ptr, data, len) != 0) {
+	/* Nothing comes as NULL. */
+	if (len == 0 || c->differs) {
+		return;
+	}
+	if (len > c->rest.len || memcmp(c->rest.ptr, data, len) != 0) {
 		c->differs = true;
 		return;
 	}
