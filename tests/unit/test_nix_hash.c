@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
+
 #include "base/text.h"
 #include "craft.h"
 #include "nix/hash.h"
@@ -179,6 +181,38 @@ static void test_equal(void **state unused)
 	assert_false(hash_equal(&a, &b));
 }
 
+static void *hash_hello(void *result)
+{
+	struct hash h;
+
+	*(bool *)result = true;
+	for (size_t i = 0; i < 100; i++) {
+		for (size_t k = 0; k < ARRAY_SIZE(hello); k++) {
+			char hex[HASH_HEX_MAX];
+
+			hash_of(hello[k].algorithm, bytes_of_string("hello"), &h);
+			hash_format_hex(&h, hex);
+			*(bool *)result = *(bool *)result && strstr(hex, hello[k].hex);
+		}
+	}
+	return NULL;
+}
+
+/* The first ones in this process, so that they also meet while libcrypto is set up. */
+static void test_threads(void **state unused)
+{
+	pthread_t threads[8];
+	bool results[8];
+
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, hash_hello, &results[i]), 0);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_true(results[i]);
+	}
+}
+
 /* ---- Text ---- */
 
 static void assert_parses(const char *name, char separator, const char *digest, size_t i)
@@ -275,6 +309,7 @@ static void test_text_refused(void **state unused)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_threads), /* first */
 		cmocka_unit_test(test_nixbase32_golden),
 		cmocka_unit_test(test_nixbase32_round_trip),
 		cmocka_unit_test(test_nixbase32_refused),
