@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/arena.h"
 #include "base/bytes.h"
 #include "base/endian.h"
 #include "base/error.h"
@@ -385,6 +386,33 @@ static void test_log(void **state unused)
 	log_set_level(LOG_LEVEL_WARNING);
 }
 
+/* ---- Arena ---- */
+
+static void test_arena(void **state unused)
+{
+	struct arena a = {.limit = 100000};
+	uint8_t *p = arena_alloc(&a, 1), *q = arena_alloc(&a, 0);
+
+	assert_non_null(p);
+	assert_true(q > p);
+	assert_int_equal((uintptr_t)q % _Alignof(max_align_t), 0);
+	assert_null(arena_alloc(&a, SIZE_MAX));
+	assert_null(arena_alloc(&a, 100001));
+	assert_null(arena_alloc(&a, 100000));
+	memset(arena_alloc(&a, 50000), 1, 50000);
+	size_t count = 0;
+
+	while (arena_alloc(&a, 1000)) {
+		count++;
+	}
+	assert_in_range(count, 40, 50);
+	assert_true(a.taken <= a.limit);
+	arena_done(&a);
+	assert_int_equal(a.taken, 0);
+	assert_non_null(arena_alloc(&a, 100000));
+	arena_done(&a);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -405,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_error_wrap_fits),
 		cmocka_unit_test(test_error_tables),
 		cmocka_unit_test(test_log),
+		cmocka_unit_test(test_arena),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

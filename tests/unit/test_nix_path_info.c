@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 
-#include "base/arena.h"
 #include "craft.h"
 #include "nix/path_info.h"
 
@@ -653,31 +652,6 @@ static void test_content_addressed(void **state unused)
 	assert_true(path_info_content_addressed(&info));
 }
 
-static void test_arena(void **state unused)
-{
-	struct arena a = {.limit = 100000};
-	uint8_t *p = arena_alloc(&a, 1), *q = arena_alloc(&a, 0);
-
-	assert_non_null(p);
-	assert_true(q > p);
-	assert_int_equal((uintptr_t)q % _Alignof(max_align_t), 0);
-	assert_null(arena_alloc(&a, SIZE_MAX));
-	assert_null(arena_alloc(&a, 100001));
-	assert_null(arena_alloc(&a, 100000));
-	memset(arena_alloc(&a, 50000), 1, 50000);
-	size_t count = 0;
-
-	while (arena_alloc(&a, 1000)) {
-		count++;
-	}
-	assert_in_range(count, 40, 50);
-	assert_true(a.taken <= a.limit);
-	arena_done(&a);
-	assert_int_equal(a.taken, 0);
-	assert_non_null(arena_alloc(&a, 100000));
-	arena_done(&a);
-}
-
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -698,7 +672,6 @@ int main(void)
 		cmocka_unit_test(test_key_names),
 		cmocka_unit_test(test_deriver),
 		cmocka_unit_test(test_content_addressed),
-		cmocka_unit_test(test_arena),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
