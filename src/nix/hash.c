@@ -123,6 +123,16 @@ size_t hash_format_hex(const struct hash *h, char out[HASH_HEX_MAX])
 	return (size_t)n + 2 * hash_size(h->algorithm);
 }
 
+void hash_format_sri(const struct hash *h, struct buffer *out)
+{
+	size_t len = base64_size(hash_size(h->algorithm));
+
+	buffer_append_string(out, hash_algorithm_name(h->algorithm));
+	buffer_append_byte(out, '-');
+	base64_encode((char *)buffer_reserve(out, len + 1), hash_bytes(h));
+	out->len += len;
+}
+
 /* ---- Hashing ---- */
 
 static OSSL_LIB_CTX *library_context;

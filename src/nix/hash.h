@@ -36,6 +36,8 @@ bool hash_equal(const struct hash *a, const struct hash *b);
 int hash_parse(struct bytes text, struct hash *out, struct error *err);
 /* ALGO:NIXBASE32, what Nix writes into narinfos, fingerprints and content addresses. */
 void hash_format(const struct hash *h, struct buffer *out);
+/* ALGO-BASE64, what Nix calls SRI and writes as JSON. */
+void hash_format_sri(const struct hash *h, struct buffer *out);
 /* ALGO:BASE16, what Nix hashes for the paths of what is addressed by content. */
 #define HASH_HEX_MAX (sizeof("sha512:") + 2 * HASH_SIZE_MAX)
 size_t hash_format_hex(const struct hash *h, char out[HASH_HEX_MAX]);

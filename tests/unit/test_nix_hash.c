@@ -250,6 +250,10 @@ static void test_text_forms(void **state unused)
 		snprintf(want, sizeof(want), "%s:%s", hello[i].name, hello[i].hex);
 		assert_int_equal(hash_format_hex(&h, hex), strlen(want));
 		assert_string_equal(hex, want);
+		b.len = 0;
+		hash_format_sri(&h, &b);
+		snprintf(want, sizeof(want), "%s-%s", hello[i].name, hello[i].base64);
+		assert_true(bytes_equal(buffer_bytes(&b), bytes_of_string(want)));
 	}
 }
 
