@@ -270,8 +270,7 @@ static size_t parse_digest(const char *argument, struct digest *digest)
 	return 0;
 }
 
-/* A path as people write it, without leading, trailing and doubled slashes. */
-static void clean_path(struct buffer *out, const char *path)
+void cli_clean_path(struct buffer *out, const char *path)
 {
 	while (*path) {
 		size_t n = strcspn(path, "/");
@@ -290,7 +289,7 @@ static int find_path(struct store *store, const struct node *root, const char *p
 	struct buffer clean cleanup(buffer_done) = {0}, target cleanup(buffer_done) = {0};
 	struct node node;
 
-	clean_path(&clean, path);
+	cli_clean_path(&clean, path);
 	int r = path_lookup(root, buffer_bytes(&clean), get_directory, store, &node, &target,
 			    err);
 

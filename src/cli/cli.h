@@ -41,11 +41,16 @@ struct cli_command {
 };
 
 extern const struct cli_command import_command, export_command, roots_command, ls_command,
-	cat_command, mount_command, umount_command, virtiofs_command, nix_command,
+	cat_command, mount_command, umount_command, virtiofs_command, nar_command, nix_command,
 	reindex_command, version_command;
+
 /* Of `cairn nix`. */
 extern const struct cli_command nix_generate_key_command, nix_path_info_command,
 	nix_remove_command, nix_sign_command, nix_verify_command;
+
+/* Of `cairn nar`. */
+extern const struct cli_command nar_dump_command, nar_hash_command, nar_import_command,
+	nar_restore_command, nar_ls_command, nar_cat_command;
 
 enum { CLI_OPTION_STORE = 1000, CLI_OPTION_JSON, CLI_OPTION_STOP, CLI_OPTION_OWN };
 
@@ -96,6 +101,9 @@ int cli_open_store(const struct cli *cli, unsigned flags, struct store *out, str
  */
 int cli_resolve(struct store *store, const char *argument, bool prefer_blob,
 		struct root_node *out, struct error *err);
+
+/* Appends a path as people write it, without leading, trailing and doubled slashes. */
+void cli_clean_path(struct buffer *out, const char *path);
 
 /* From now on SIGINT, SIGTERM and SIGHUP set the flag; a second one ends the process. */
 const atomic_bool *cli_catch_interrupts(void);

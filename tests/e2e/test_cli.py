@@ -8,13 +8,16 @@ import pytest
 
 from harness import BIG, CAIRN, Mount, cairn, run, write
 
-COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "virtiofs", "nix", "reindex",
-            "version"]
+COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "virtiofs", "nar", "nix",
+            "reindex", "version"]
+NAR_COMMANDS = ["dump", "hash", "import", "restore", "ls", "cat"]
 NIX_COMMANDS = ["path-info", "verify", "sign", "remove", "generate-key"]
+GROUPS = {"": COMMANDS, "nar": NAR_COMMANDS, "nix": NIX_COMMANDS}
 HEX = re.compile(r"[0-9a-f]{64}")
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS, *(f"nix {c}" for c in NIX_COMMANDS)])
+@pytest.mark.parametrize("command", [
+    "", *(f"{group} {c}".strip() for group, names in GROUPS.items() for c in names)])
 def test_help(command):
     args = command.split()
     result = cairn(*args, "--help")
@@ -23,12 +26,8 @@ def test_help(command):
     assert any("cairn" in line for line in lines[:3])
     assert max(len(line.expandtabs()) for line in lines) <= 80
     assert not any(line != line.rstrip() for line in lines)
-    for other in COMMANDS:
-        if not command:
-            assert other in result.out
-    for other in NIX_COMMANDS:
-        if command == "nix":
-            assert other in result.out
+    for other in GROUPS.get(command, []):
+        assert other in result.out
     assert cairn("help", *args).out == result.out
 
 
@@ -44,7 +43,10 @@ def test_version():
 @pytest.mark.parametrize("args", [
     [], ["unknown"], ["--unknown"], ["import"], ["cat"], ["export"], ["export", "one"],
     ["mount"], ["mount", "a", "b"], ["umount"], ["ls", "--unknown"], ["roots", "unknown"],
-    ["nix"], ["nix", "unknown"],
+    ["nix"], ["nix", "unknown"], ["nar"], ["nar", "unknown"], ["nar", "dump"],
+    ["nar", "dump", "a", "b"], ["nar", "hash"], ["nar", "hash", "--format=odd", "x"],
+    ["nar", "import", "a", "b"], ["nar", "import", "--hash=md4:00"], ["nar", "restore"],
+    ["nar", "restore", "a", "b", "c"], ["nar", "ls"], ["nar", "cat"], ["nar", "cat", "a", "b", "c"],
     ["nix", "--unknown"], ["roots", "add"], ["roots", "add", "one"], ["roots", "remove"], ["import", "--threads"],
     ["import", "--threads", "x", "."], ["import", "--threads", "-1", "."],
     ["mount", "--inodes=odd", "x"], ["mount", "--threads=0x", "x"],
