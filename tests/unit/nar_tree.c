@@ -171,12 +171,14 @@ static struct bytes random_name(struct dice *dice, unsigned number, char text[NO
 
 static struct node random_file(struct dice *dice)
 {
-	static const size_t sizes[] = {0,     1,      7,      8,      9,      4096,
-				       70000, 262144, 524287, 524288, 524289, 1500000};
+	static const size_t small[] = {0, 1, 7, 8, 9, 4096};
+	static const size_t large[] = {70000, 262144, 524287, 524288, 524289, 1500000};
+	uint64_t kind = dice_below(dice, 100);
+	size_t size = kind < 10   ? small[dice_below(dice, ARRAY_SIZE(small))]
+		      : kind < 12 ? large[dice_below(dice, ARRAY_SIZE(large))]
+				  : dice_below(dice, 300);
 
-	return nar_put_random_blob(dice, dice_below(dice, 12)
-						 ? dice_below(dice, 300)
-						 : sizes[dice_below(dice, ARRAY_SIZE(sizes))]);
+	return nar_put_random_blob(dice, size);
 }
 
 static struct node random_symlink(struct dice *dice)
