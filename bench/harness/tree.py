@@ -36,8 +36,10 @@ LARGE_BYTES = 1 << 30
 FULL_FILES_MIN = 100_000
 FULL_BYTES_MIN = 3 << 30
 
-# Of the folder that is archived as an example of many small files.
+# Of the folder that is archived as an example of many small files; enough bytes that the start of
+# a program does not matter.
 WIDE_FILES_MIN = 20_000
+WIDE_BYTES_MIN = 256 << 20
 
 QUICK_FILES = 20_000
 QUICK_LARGE_BYTES = 256 << 20
@@ -230,10 +232,10 @@ def wide_folder(tree):
         counts[folder] = files, total
         return files, total
 
-    every, _ = visit(os.fspath(tree))
-    wanted = min(WIDE_FILES_MIN, every // 2)
+    all_files, all_bytes = visit(os.fspath(tree))
+    files_min, bytes_min = min(WIDE_FILES_MIN, all_files // 4), min(WIDE_BYTES_MIN, all_bytes // 8)
     _, path = min((total / max(files, 1), folder) for folder, (files, total) in counts.items()
-                  if files >= wanted)
+                  if files >= files_min and total >= bytes_min)
     return os.path.relpath(path, tree), counts[path][0]
 
 
