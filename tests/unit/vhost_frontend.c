@@ -30,7 +30,7 @@
 #define PIECE 1000u
 #define BUFFERS ((size_t)1 << 20)
 #define BUFFERS_END ((size_t)6 << 20)
-#define TAG_DESCRIPTORS 8u
+#define STRIDE 8u
 
 /* ---- The server ---- */
 
@@ -111,6 +111,7 @@ void frontend_open(struct frontend *f, const struct server *s)
 	f->memory = mmap(NULL, FRONTEND_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, f->file, 0);
 	assert_ptr_not_equal(f->memory, MAP_FAILED);
 	f->next = BUFFERS;
+	f->stride = STRIDE;
 	for (unsigned i = 0; i < FRONTEND_QUEUES; i++) {
 		f->queues[i] = (struct frontend_queue){
 			.size = FRONTEND_QUEUE_SIZE,
@@ -435,7 +436,7 @@ struct under_way {
 	uint64_t unique;
 };
 
-static _Thread_local struct under_way under_way[FRONTEND_QUEUE_SIZE / TAG_DESCRIPTORS];
+static _Thread_local struct under_way under_way[FRONTEND_QUEUE_SIZE / STRIDE];
 
 /* Cuts the room for a reply as the shape wants it. */
 static void make_room(struct frontend *f, struct under_way *u, unsigned tag,
@@ -472,7 +473,7 @@ static void put_chain(struct frontend *f, unsigned queue, unsigned tag,
 		      unsigned count)
 {
 	uint64_t direct = f->queues[queue].base;
-	unsigned slot = tag * TAG_DESCRIPTORS;
+	unsigned slot = tag * f->stride;
 	uint64_t table = direct;
 	unsigned first = slot;
 
@@ -532,7 +533,7 @@ void frontend_request(struct frontend *f, unsigned queue, unsigned tag,
 	}
 	memcpy(all + count, u->room, u->pieces * sizeof(all[0]));
 	put_chain(f, queue, tag, shape, all, count + u->pieces);
-	frontend_offer(f, queue, (uint16_t)(tag * TAG_DESCRIPTORS));
+	frontend_offer(f, queue, (uint16_t)(tag * f->stride));
 }
 
 /* Byte by byte: pieces may lie across the border of the regions. */
@@ -555,9 +556,9 @@ unsigned frontend_finish(struct frontend *f, unsigned queue, struct frontend_rep
 	uint8_t *bytes = xmalloc(sizeof(header) + FS_DATA_MAX);
 	uint32_t written;
 	uint16_t head = frontend_wait(f, queue, &written);
-	unsigned tag = head / TAG_DESCRIPTORS;
+	unsigned tag = head / f->stride;
 
-	assert_int_equal(head % TAG_DESCRIPTORS, 0);
+	assert_int_equal(head % f->stride, 0);
 	assert_true(tag < ARRAY_SIZE(under_way));
 	out->error = 1;
 	out->len = 0;

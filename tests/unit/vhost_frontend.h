@@ -62,6 +62,7 @@ struct frontend {
 	uint64_t protocol_features;
 	uint64_t next; /* where the next buffer goes */
 	uint64_t unique;
+	unsigned stride; /* descriptors that each request under way has in the queue's table */
 	struct frontend_queue queues[FRONTEND_QUEUES];
 };
 

@@ -24,7 +24,8 @@ struct guest {
 	struct fs *fs;
 	struct vhost_device *device;
 	struct request_pool *pool;
-	bool pooled; /* there are threads beside this one */
+	bool pooled;     /* there are threads beside this one */
+	bool complained; /* the log knows that it breaks rules */
 	int events;
 	struct patience patience;
 	struct fs_reply reply;
@@ -208,9 +209,12 @@ static bool serve_ring(struct guest *g, struct vhost_ring *r)
 		served++;
 	}
 	if (rc < 0) {
-		log_warning("guest %u breaks the rules of virtio in queue %u, which stands "
+		/* A guest may do so as often as it likes, and the log is not its. */
+		log_message(g->complained ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING,
+			    "guest %u breaks the rules of virtio in queue %u, which stands "
 			    "still until it is set up again: %s",
 			    g->number, (unsigned)(r - g->device->rings), err.text);
+		g->complained = true;
 		vhost_ring_break(r);
 	}
 	return served > 0;

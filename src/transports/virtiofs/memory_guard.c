@@ -21,8 +21,7 @@ struct memory_guard {
 static atomic_flag list_lock = ATOMIC_FLAG_INIT;
 static struct memory_guard *list;
 
-static pthread_once_t install_once = PTHREAD_ONCE_INIT;
-static int install_errno;
+static pthread_mutex_t install_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction previous;
 
 static void list_acquire(void)
@@ -79,19 +78,30 @@ static void on_fault(int number unused, siginfo_t *info, void *context unused)
 	errno = saved;
 }
 
-static void install(void)
+/* Once, and once more whenever somebody else has put a handler in place. */
+static int install(struct error *err)
 {
 	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+	struct sigaction current;
 
 	sigemptyset(&action.sa_mask);
-	install_errno = sigaction(SIGBUS, &action, &previous) == 0 ? 0 : errno;
+	pthread_mutex_lock(&install_lock);
+	int rc = sigaction(SIGBUS, NULL, &current);
+
+	if (rc == 0 && current.sa_sigaction != on_fault) {
+		previous = current;
+		rc = sigaction(SIGBUS, &action, NULL);
+	}
+	pthread_mutex_unlock(&install_lock);
+	return rc == 0 ? 0 : error_set_errno(err, errno, "cannot handle SIGBUS");
 }
 
 int memory_guard_new(void *start, size_t len, struct memory_guard **out, struct error *err)
 {
-	pthread_once(&install_once, install);
-	if (install_errno != 0) {
-		return error_set_errno(err, install_errno, "cannot handle SIGBUS");
+	int rc = install(err);
+
+	if (rc != 0) {
+		return rc;
 	}
 	struct memory_guard *g = xcalloc(1, sizeof(*g));
 
