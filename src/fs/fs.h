@@ -59,8 +59,8 @@ bool fs_passes_through(const struct fs *fs);
 
 /*
  * A reply, made in memory that the transport lends. On the wire it is header, then fixed_len
- * bytes of fixed, then data_len bytes of data. data is only written, never read back, so it may
- * be memory that the other side can change.
+ * bytes of fixed, then data_len bytes of data. data must be memory that nobody else can change
+ * meanwhile: blobs are read into it and checked there.
  */
 struct fs_reply {
 	void *data;           /* lent */
@@ -98,6 +98,11 @@ enum fs_outcome fs_handle(struct fs *fs, struct bytes request, unsigned flags,
 bool fs_has_session(const struct fs *fs);
 /* Ends the session, as DESTROY does: every node id is forgotten. */
 void fs_reset(struct fs *fs);
+/*
+ * Goes on with a session that began with another server, unless there is one: the kernel will
+ * not send INIT again. Node ids that it has from there are ESTALE, except for the root's.
+ */
+void fs_adopt(struct fs *fs);
 
 struct fs_stats {
 	uint64_t directories; /* known to the kernel */

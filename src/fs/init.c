@@ -114,6 +114,18 @@ int handle_init(struct request *r)
 	return 0;
 }
 
+void fs_adopt(struct fs *fs)
+{
+	if (atomic_load(&fs->session)) {
+		return;
+	}
+	/* What was agreed on there is not known; these answers are right in any case. */
+	atomic_store(&fs->passthrough, false);
+	atomic_store(&fs->no_open, false);
+	atomic_store(&fs->no_opendir, false);
+	atomic_store(&fs->session, true);
+}
+
 int handle_destroy(struct request *r)
 {
 	fs_reset(r->fs);

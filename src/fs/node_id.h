@@ -6,9 +6,11 @@
  *   1                          the root
  *   1 . content 30 . generation 9 . entry 24      a file or symlink: entry of a content
  *   0 1 . zero 30 . number 32                     a file or symlink in the root
- *   0 0 . generation 30 . slot 32                 a directory: slot of the node table
+ *   0 0 1 . generation 29 . slot 32               a directory: slot of the node table
  *
- * Generations are never 0 in a directory's id, so those ids never collide with the root's.
+ * All but the kind and the entry is then mixed with a salt: an id that a kernel has from
+ * another table (of a server before a restart, say) stands for nothing here, not for something
+ * else.
  */
 
 #include <stdbool.h>
@@ -18,10 +20,11 @@
 
 #define NODE_ID_CONTENTS_MAX ((uint32_t)1 << 30)
 #define NODE_ID_LEAF_GENERATION_MASK 0x1ffu
-#define NODE_ID_DIRECTORY_GENERATION_MASK 0x3fffffffu
+#define NODE_ID_DIRECTORY_GENERATION_MASK 0x1fffffffu
 
 #define NODE_ID_LEAF_BIT ((uint64_t)1 << 63)
 #define NODE_ID_ROOT_LEAF_BIT ((uint64_t)1 << 62)
+#define NODE_ID_DIRECTORY_BIT ((uint64_t)1 << 61)
 
 enum node_id_kind {
 	NODE_ID_IS_ROOT,
@@ -69,7 +72,8 @@ static inline uint64_t node_id_root_leaf(uint32_t number)
 
 static inline uint64_t node_id_directory(uint32_t slot, uint32_t generation)
 {
-	return (uint64_t)(generation & NODE_ID_DIRECTORY_GENERATION_MASK) << 32 | slot;
+	return NODE_ID_DIRECTORY_BIT |
+	       (uint64_t)(generation & NODE_ID_DIRECTORY_GENERATION_MASK) << 32 | slot;
 }
 
 static inline uint32_t node_id_directory_slot(uint64_t id)
@@ -77,7 +81,18 @@ static inline uint32_t node_id_directory_slot(uint64_t id)
 	return (uint32_t)id;
 }
 
-static inline uint32_t node_id_directory_generation(uint64_t id)
+/* The id with its salt when it is without, and the other way round. Any salt will do. */
+static inline uint64_t node_id_salted(uint64_t id, uint64_t salt)
 {
-	return (uint32_t)(id >> 32);
+	switch (node_id_kind(id)) {
+	case NODE_ID_IS_ROOT:
+		return id;
+	case NODE_ID_IS_LEAF:
+		return id ^ (salt & (NODE_ID_LEAF_BIT - 1) & ~(uint64_t)0xffffff);
+	case NODE_ID_IS_ROOT_LEAF:
+		return id ^ (salt & (NODE_ID_ROOT_LEAF_BIT - 1) & ~(uint64_t)UINT32_MAX);
+	case NODE_ID_IS_DIRECTORY:
+		break;
+	}
+	return id ^ (salt & (NODE_ID_DIRECTORY_BIT - 1));
 }

@@ -3,6 +3,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "fs/content_table.h"
 #include "fs/node_id.h"
@@ -28,6 +29,7 @@ struct node_table {
 	struct content_table contents;
 	size_t unreturned; /* bytes freed, perhaps still held by the allocator */
 	uint64_t seed;
+	uint64_t salt; /* of node ids */
 	struct root_table *roots;
 };
 
@@ -48,15 +50,28 @@ static uint64_t directory_node_hash(const void *item, const void *context)
 	return place_hash(t->seed, n->parent, n->entry);
 }
 
+static uint64_t random_number(void)
+{
+	uint64_t n;
+
+	/* It only fails before the system has had any chance event. */
+	if (getrandom(&n, sizeof(n), GRND_NONBLOCK) != sizeof(n)) {
+		struct timespec now;
+
+		clock_gettime(CLOCK_REALTIME, &now);
+		n = place_hash((uintptr_t)&n, (uint32_t)now.tv_sec, (uint32_t)now.tv_nsec);
+	}
+	return n;
+}
+
 struct node_table *node_table_new(struct root_table *roots)
 {
 	struct node_table *t = xcalloc(1, sizeof(*t));
 
 	t->roots = roots;
 	/* Which names meet in a bucket is not for the maker of a tree to choose. */
-	if (getrandom(&t->seed, sizeof(t->seed), GRND_NONBLOCK) != sizeof(t->seed)) {
-		t->seed = (uintptr_t)t;
-	}
+	t->seed = random_number();
+	t->salt = random_number();
 	pthread_mutex_init(&t->lock, NULL);
 	slot_table_init(&t->nodes, sizeof(struct directory_node), NODE_TABLE_MAX,
 			directory_node_hash, t);
@@ -179,6 +194,7 @@ int node_table_get(struct node_table *t, uint64_t id, struct object *out)
 	int rc = 0;
 
 	*out = (struct object){.node.kind = NODE_DIRECTORY};
+	id = node_id_salted(id, t->salt);
 	switch (node_id_kind(id)) {
 	case NODE_ID_IS_ROOT:
 		out->is_root = true;
@@ -250,6 +266,7 @@ int node_table_folder(struct node_table *t, uint64_t id, struct folder *out)
 	if (node_id_kind(id) != NODE_ID_IS_DIRECTORY) {
 		return 0;
 	}
+	id = node_id_salted(id, t->salt);
 	pthread_mutex_lock(&t->lock);
 	int rc = folder_locked(t, id, out);
 
@@ -286,7 +303,7 @@ static int load_locked(struct node_table *t, uint64_t id, struct directory *d,
 int node_table_load(struct node_table *t, uint64_t id, struct directory *d, struct error *err)
 {
 	pthread_mutex_lock(&t->lock);
-	int rc = load_locked(t, id, d, err);
+	int rc = load_locked(t, node_id_salted(id, t->salt), d, err);
 
 	pthread_mutex_unlock(&t->lock);
 	return rc;
@@ -358,8 +375,9 @@ static int enter_locked(struct node_table *t, uint64_t parent, uint32_t entry,
 	return enter_leaf(t, n->content, entry, out);
 }
 
-int node_table_enter(struct node_table *t, uint64_t parent, uint32_t entry, enum node_kind kind,
-		     uint64_t ino, struct entered *out, struct error *err)
+/* Ids without their salt. */
+static int enter(struct node_table *t, uint64_t parent, uint32_t entry, enum node_kind kind,
+		 uint64_t ino, struct entered *out, struct error *err)
 {
 	int rc;
 
@@ -375,6 +393,17 @@ int node_table_enter(struct node_table *t, uint64_t parent, uint32_t entry, enum
 		rc = enter_locked(t, parent, entry, kind, ino, out, err);
 	}
 	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+int node_table_enter(struct node_table *t, uint64_t parent, uint32_t entry, enum node_kind kind,
+		     uint64_t ino, struct entered *out, struct error *err)
+{
+	int rc = enter(t, node_id_salted(parent, t->salt), entry, kind, ino, out, err);
+
+	if (rc > 0) {
+		out->id = node_id_salted(out->id, t->salt);
+	}
 	return rc;
 }
 
@@ -430,7 +459,7 @@ void node_table_forget(struct node_table *t, const struct fuse_forget_one *items
 {
 	pthread_mutex_lock(&t->lock);
 	for (size_t i = 0; i < count; i++) {
-		forget_locked(t, items[i].nodeid, items[i].nlookup);
+		forget_locked(t, node_id_salted(items[i].nodeid, t->salt), items[i].nlookup);
 	}
 	t->unreturned += t->contents.freed;
 	t->contents.freed = 0;

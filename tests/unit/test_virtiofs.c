@@ -278,9 +278,7 @@ static void test_reboot(void **state)
 			uint16_t base = frontend_stop_queue(f, q);
 
 			assert_int_equal(base, f->queues[q].available);
-			memset(frontend_at(f, f->queues[q].base), 0, 0x10000);
-			f->queues[q].available = 0;
-			f->queues[q].used = 0;
+			frontend_forget_queue(f, q);
 			frontend_start_queue(f, q, 0);
 		}
 		assert_int_equal(frontend_init(f), 0);
@@ -338,13 +336,61 @@ static void test_reset_device(void **state)
 	uint64_t id = frontend_walk(f, "tree");
 
 	assert_int_equal(frontend_ask(f, VHOST_RESET_DEVICE, NULL, 0, NULL, 0), 0);
-	uint16_t used = f->queues[1].used;
-
 	/* Memory is still known; the session is not. */
-	frontend_start_queue(f, 1, used);
+	frontend_forget_queue(f, 1);
+	frontend_start_queue(f, 1, 0);
 	assert_int_equal(frontend_getattr(f, id), -EIO);
 	assert_int_equal(frontend_init(f), 0);
 	assert_int_equal(frontend_getattr(f, id), -ESTALE);
+}
+
+/*
+ * Another server takes over, of which the guest learns nothing. What it knows is stale there,
+ * and never something else; and it finds its way anew.
+ */
+static void test_another_server(void **state)
+{
+	static const char *const paths[] = {"tree",     "tree/sub",  "tree/sub/in", "tree/a",
+					    "tree/big", "tree/link", "file",        "link",
+					    "many",     "tree/sub2", "tree/c"};
+	struct fixture *x = *state;
+	struct frontend *f = &x->frontend;
+	uint64_t ids[ARRAY_SIZE(paths)];
+
+	frontend_boot(f);
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+		ids[i] = frontend_walk(f, paths[i]);
+	}
+	for (unsigned round = 0; round < 3; round++) {
+		const struct fuse_forget_in one = {.nlookup = 1};
+		uint64_t features = f->features;
+		uint32_t written;
+
+		frontend_reconnect(f, &x->server);
+		frontend_negotiate(f, features);
+		frontend_share_memory(f);
+		frontend_start_queue(f, 0, f->queues[0].used);
+		frontend_start_queue(f, 1, f->queues[1].used);
+		assert_int_equal(frontend_getattr(f, FUSE_ROOT_ID), 0);
+		for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+			assert_int_equal(frontend_getattr(f, ids[i]), -ESTALE);
+			assert_int_equal(
+				frontend_read(f, SHAPE_DIRECT, ids[i], 0, 100, &x->reply),
+				-ESTALE);
+		}
+		for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+			uint64_t old = ids[i];
+
+			ids[i] = frontend_walk(f, paths[i]);
+			assert_int_not_equal(ids[i], old);
+			assert_int_equal(frontend_getattr(f, ids[i]), 0);
+			frontend_request(f, 0, 1, SHAPE_DIRECT, FUSE_FORGET, old, &one,
+					 sizeof(one), 0);
+			frontend_wait(f, 0, &written);
+		}
+		assert_int_equal(frontend_read(f, SHAPE_DIRECT, ids[3], 0, 100, &x->reply), 0);
+		assert_memory_equal(x->reply.data, "hello", 5);
+	}
 }
 
 static void test_two_guests_at_once(void **state)
@@ -429,6 +475,7 @@ int main(void)
 		WITH_SERVER(test_pause_and_resume),
 		WITH_SERVER(test_disabled_ring_waits),
 		WITH_SERVER(test_reset_device),
+		WITH_SERVER(test_another_server),
 		WITH_SERVER(test_two_guests_at_once),
 		WITH_SERVER(test_many_guests_one_after_the_other),
 		WITH_SERVER(test_once),

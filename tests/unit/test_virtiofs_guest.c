@@ -67,9 +67,7 @@ static void wait_for(int fd)
 static void restart(struct frontend *f)
 {
 	frontend_stop_queue(f, 1);
-	memset(frontend_at(f, f->queues[1].base), 0, 0x10000);
-	f->queues[1].available = 0;
-	f->queues[1].used = 0;
+	frontend_forget_queue(f, 1);
 	frontend_start_queue(f, 1, 0);
 	assert_int_equal(frontend_init(f), 0);
 }

@@ -96,15 +96,26 @@ void server_stop(struct server *s)
 
 /* ---- Messages ---- */
 
-void frontend_open(struct frontend *f, const struct server *s)
+static int connect_to(const struct server *s)
 {
 	const struct sockaddr_un address = server_address(s);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	*f = (struct frontend){.socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-	assert_true(f->socket >= 0);
-	assert_int_equal(
-		connect(f->socket, (const struct sockaddr *)&address, server_address_size(s)),
-		0);
+	assert_true(fd >= 0);
+	assert_int_equal(connect(fd, (const struct sockaddr *)&address, server_address_size(s)),
+			 0);
+	return fd;
+}
+
+void frontend_reconnect(struct frontend *f, const struct server *s)
+{
+	close(f->socket);
+	f->socket = connect_to(s);
+}
+
+void frontend_open(struct frontend *f, const struct server *s)
+{
+	*f = (struct frontend){.socket = connect_to(s)};
 	f->file = memfd_create("guest", MFD_CLOEXEC);
 	assert_true(f->file >= 0);
 	assert_int_equal(ftruncate(f->file, (off_t)FRONTEND_MEMORY), 0);
@@ -321,6 +332,15 @@ uint16_t frontend_stop_queue(struct frontend *f, unsigned index)
 	assert_int_equal(state.index, index);
 	assert_true(state.num <= UINT16_MAX);
 	return (uint16_t)state.num;
+}
+
+void frontend_forget_queue(struct frontend *f, unsigned index)
+{
+	struct frontend_queue *q = &f->queues[index];
+
+	memset(frontend_at(f, q->base), 0, 0x10000);
+	q->available = 0;
+	q->used = 0;
 }
 
 void frontend_boot(struct frontend *f)

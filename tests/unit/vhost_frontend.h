@@ -68,6 +68,8 @@ struct frontend {
 
 /* Connected, nothing said yet. */
 void frontend_open(struct frontend *f, const struct server *s);
+/* Breaks the connection off and makes another one. The guest knows nothing of it. */
+void frontend_reconnect(struct frontend *f, const struct server *s);
 /* Goes away without a word. */
 void frontend_close(struct frontend *f);
 
@@ -97,6 +99,8 @@ void frontend_share_memory(struct frontend *f);
 void frontend_start_queue(struct frontend *f, unsigned index, uint16_t base);
 /* Stops it; returns where it stands. */
 uint16_t frontend_stop_queue(struct frontend *f, unsigned index);
+/* The driver begins anew with a ring that is stopped. */
+void frontend_forget_queue(struct frontend *f, unsigned index);
 /* All of that, with queues 0 and 1, and a FUSE session. */
 void frontend_boot(struct frontend *f);
 

@@ -254,6 +254,13 @@ static void reset(void *context)
 	fs_reset(g->fs);
 }
 
+static void resume(void *context)
+{
+	struct guest *g = context;
+
+	fs_adopt(g->fs);
+}
+
 static int watch_socket(struct guest *g, int socket, struct error *err)
 {
 	struct epoll_event e = {.events = EPOLLIN, .data.u32 = EVENT_SOCKET};
@@ -269,7 +276,8 @@ int guest_new(int socket, const struct guest_options *o, struct guest **out, str
 {
 	unsigned threads = o->threads ? o->threads - 1 : request_pool_default_threads();
 	struct guest *g = xcalloc(1, sizeof(*g));
-	const struct vhost_device_owner owner = {.context = g, .reset = reset};
+	const struct vhost_device_owner owner = {
+		.context = g, .reset = reset, .resume = resume};
 
 	g->number = o->number;
 	g->pooled = threads > 0;

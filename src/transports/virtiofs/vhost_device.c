@@ -97,6 +97,9 @@ static int ring_start(struct vhost_device *d, struct vhost_ring *r, struct error
 		/* Without protocol features nobody will say so. */
 		r->enabled = r->enabled || !(d->features & VHOST_F_PROTOCOL_FEATURES);
 	}
+	if (rc == 0 && r->setup.base != 0) {
+		d->owner.resume(d->owner.context);
+	}
 	return rc;
 }
 

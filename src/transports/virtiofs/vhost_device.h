@@ -31,6 +31,9 @@ struct vhost_device_owner {
 	void *context;
 	/* Everything is to be as it was when the front end connected. No chain is in flight. */
 	void (*reset)(void *context);
+	/* A ring goes on where it was: this guest has been running, perhaps with another
+	 * device. */
+	void (*resume)(void *context);
 };
 
 struct vhost_device {
