@@ -5,42 +5,20 @@
 
 #include "base/io.h"
 #include "cli/cli.h"
-
-#define PIECE ((size_t)1 << 20)
+#include "cli/contents.h"
 
 /* A reader that has seen enough is no fault worth a message, but the output is incomplete. */
-static int write_output(const void *data, size_t len, struct error *err)
+static int write_output(void *context unused, struct bytes piece, struct error *err)
 {
-	if (write_full(STDOUT_FILENO, data, len) != 0) {
+	if (write_full(STDOUT_FILENO, piece.ptr, piece.len) != 0) {
 		return error_set_errno(err, errno, "cannot write to standard output");
 	}
 	return 0;
 }
 
-static int copy_blob(struct blob_reader *in, struct error *err)
-{
-	uint8_t *buffer cleanup(cleanup_free) = xmalloc(PIECE);
-	uint64_t at = 0;
-	size_t got;
-
-	for (;;) {
-		int r = blob_reader_pread(in, buffer, PIECE, at, &got, err);
-
-		if (r < 0 || got == 0) {
-			return r;
-		}
-		r = write_output(buffer, got, err);
-		if (r < 0) {
-			return r;
-		}
-		at += got;
-	}
-}
-
 static int cat_one(struct store *store, const char *argument, struct error *err)
 {
 	struct root_node node cleanup(root_node_done) = {0};
-	struct blob_reader *in cleanup(cleanup_blob_reader) = NULL;
 	int r = cli_resolve(store, argument, true, &node, err);
 
 	if (r < 0) {
@@ -51,19 +29,7 @@ static int cat_one(struct store *store, const char *argument, struct error *err)
 				 bytes_printable(bytes_of_string(argument)),
 				 node_kind_name(node.node.kind));
 	}
-	r = blob_service_open(store->blobs, &node.node.digest, &in, err);
-	if (r == 0) {
-		r = error_set(err, ERROR_UNAVAILABLE, "the blob %s is not in the store",
-			      digest_text(&node.node.digest));
-	}
-	if (r > 0 && blob_reader_size(in) != node.node.size) {
-		r = error_set(err, ERROR_CORRUPT,
-			      "the blob %s does not have the size that its directory says",
-			      digest_text(&node.node.digest));
-	}
-	if (r > 0) {
-		r = copy_blob(in, err);
-	}
+	r = contents_read(store, &node.node, write_output, NULL, err);
 	return r < 0 ? error_wrap(err, "%s", bytes_printable(bytes_of_string(argument))) : 0;
 }
 

@@ -2,15 +2,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
-#include <sys/stat.h>
 
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/output.h"
 #include "cli/progress.h"
-#include "ingest/ingest.h"
+#include "cli/source.h"
 
 struct import_run {
 	struct cli *cli;
@@ -23,34 +21,10 @@ struct import_run {
 	bool quiet;
 };
 
-/*
- * The last component of a path; of one that ends in "." or ".." the name that is really there.
- * malloc'd, NULL with errno set.
- */
-static char *name_of_path(const char *path)
-{
-	size_t end = strlen(path), begin;
-
-	while (end > 1 && path[end - 1] == '/') {
-		end--;
-	}
-	for (begin = end; begin && path[begin - 1] != '/'; begin--) {
-	}
-	struct bytes last = bytes_of(path + begin, end - begin);
-
-	if (bytes_equal(last, bytes_of_string(".")) ||
-	    bytes_equal(last, bytes_of_string(".."))) {
-		char *real cleanup(cleanup_free) = realpath(path, NULL);
-
-		return real ? xstrdup(strrchr(real, '/') + 1) : NULL;
-	}
-	return xasprintf("%.*s", (int)last.len, (const char *)last.ptr);
-}
-
 static int find_name(const struct import_run *run, const char *path, char **out,
 		     struct error *err)
 {
-	*out = run->name ? xstrdup(run->name) : name_of_path(path);
+	*out = run->name ? xstrdup(run->name) : source_name(path);
 	if (!*out) {
 		return error_set_errno(err, errno, "%s",
 				       bytes_printable(bytes_of_string(path)));
@@ -128,29 +102,13 @@ static int import_path(struct import_run *run, const char *path, const char *nam
 	return 0;
 }
 
-/* The store's own directory must not be imported into itself. */
-static void note_store_directory(struct import_run *run)
-{
-	char *address cleanup(cleanup_free) = cli_store_address(run->cli);
-	const char *path = address;
-	struct stat st;
-
-	if (strncmp(path, "file://", 7) == 0) {
-		path += 7;
-	}
-	if (stat(path, &st) == 0) {
-		run->options.store_device = st.st_dev;
-		run->options.store_inode = st.st_ino;
-	}
-}
-
 static int import_named(struct import_run *run, char **paths, char **names, size_t count)
 {
 	struct error err;
 	int r = cli_open_store(run->cli, STORE_CREATE, &run->store, &err);
 
 	if (r == 0) {
-		note_store_directory(run);
+		source_exclude_store(run->cli, &run->options);
 		run->options.cancel = cli_catch_interrupts();
 	}
 	for (size_t i = 0; r == 0 && i < count; i++) {

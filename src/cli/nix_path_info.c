@@ -2,8 +2,8 @@
 
 #include <inttypes.h>
 
-#include "base/text.h"
 #include "cli/json.h"
+#include "cli/nix_json.h"
 #include "cli/nix_paths.h"
 #include "nix/signature.h"
 
@@ -22,39 +22,6 @@ static char *text_of(struct buffer *b)
 	return (char *)b->ptr;
 }
 
-/* As Nix writes it here: SRI. */
-static void print_nar_hash(struct json *j, const struct path_info *info)
-{
-	char text[sizeof("sha256-") + 44 + 1] = "sha256-";
-
-	base64_encode(text + sizeof("sha256-") - 1, bytes_of(info->nar_sha256, SHA256_SIZE));
-	json_text(j, "narHash", text);
-}
-
-static void print_references(struct json *j, const struct path_info *info)
-{
-	json_list_begin(j, "references");
-	for (size_t i = 0; i < info->reference_count; i++) {
-		json_list_text(j, store_path_text(&info->references[i]));
-	}
-	json_list_end(j);
-}
-
-static void print_signatures(struct json *j, const struct path_info *info)
-{
-	if (info->signature_count == 0) {
-		return;
-	}
-	json_list_begin(j, "signatures");
-	for (size_t i = 0; i < info->signature_count; i++) {
-		struct buffer text cleanup(buffer_done) = {0};
-
-		signature_format(&info->signatures[i], &text);
-		json_list_text(j, text_of(&text));
-	}
-	json_list_end(j);
-}
-
 /* The keys of `nix path-info --json`, and those of the tree as `cairn roots --json` has them.
  */
 static void print_json(struct path_info_run *run, const struct path_info *info,
@@ -64,27 +31,10 @@ static void print_json(struct path_info_run *run, const struct path_info *info,
 
 	json_array_item(&run->first);
 	json_begin(&j);
-	json_text(&j, "path", store_path_text(&info->path));
-	print_nar_hash(&j, info);
-	json_number(&j, "narSize", info->nar_size);
-	print_references(&j, info);
-	if (info->has_ca) {
-		struct buffer text cleanup(buffer_done) = {0};
-
-		content_address_format(&info->ca, &text);
-		json_text(&j, "ca", text_of(&text));
-	}
+	nix_json_path_info(&j, info);
 	if (run->closure_size) {
 		json_number(&j, "closureSize", closure_size);
 	}
-	if (info->has_deriver) {
-		struct store_path deriver;
-
-		path_info_deriver_path(info, &deriver);
-		json_text(&j, "deriver", store_path_text(&deriver));
-	}
-	print_signatures(&j, info);
-	json_node(&j, &info->node.node);
 	json_end(&j);
 }
 
