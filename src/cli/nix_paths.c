@@ -85,6 +85,12 @@ int nix_paths_recurse(struct nix_paths *p, struct error *err)
 	return 0;
 }
 
+void nix_paths_add(struct nix_paths *p, const struct store_path *path)
+{
+	p->paths = xrealloc(p->paths, (p->count + 1) * sizeof(*p->paths));
+	p->paths[p->count++] = *path;
+}
+
 void nix_paths_close(struct nix_paths *p)
 {
 	path_info_service_unref(p->infos);

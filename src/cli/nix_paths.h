@@ -24,6 +24,8 @@ int nix_paths_open(struct nix_paths *p, const struct cli *cli, unsigned flags, b
 		   char **arguments, size_t count, struct error *err);
 /* Replaces the paths by their closure, what a path refers to before it. */
 int nix_paths_recurse(struct nix_paths *p, struct error *err);
+/* One more. */
+void nix_paths_add(struct nix_paths *p, const struct store_path *path);
 void nix_paths_close(struct nix_paths *p);
 /* Doer: the info must be there. */
 int nix_paths_get(struct nix_paths *p, const struct store_path *path, struct path_info *out,
