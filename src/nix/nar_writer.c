@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 
 #include "base/io.h"
 #include "base/pipeline.h"
@@ -11,11 +12,19 @@
 #define SLOTS 8
 #define PIPE_SIZE (1 << 20)
 
+/* The blob that several pieces are of, where the store has no cheap ranges. */
+struct large_blob {
+	pthread_mutex_t lock; /* guards the rest, and the reader's use */
+	struct digest digest;
+	struct blob_reader *reader; /* NULL: none yet */
+};
+
 struct writer {
 	struct store *store;
 	struct nar_stats *stats, uncounted;
 	struct nar_sink *sinks[2];
 	struct nar_piece pieces[SLOTS];
+	struct large_blob large;
 };
 
 static int wrong_size(const struct nar_hole *hole, size_t got, struct error *err)
@@ -27,8 +36,41 @@ static int wrong_size(const struct nar_hole *hole, size_t got, struct error *err
 			 (uintmax_t)(hole->offset + hole->len));
 }
 
+/* Asker. One thread after the other. */
+static int read_large(struct writer *w, const struct nar_hole *hole, uint8_t *at, size_t len,
+		      size_t *got, struct error *err)
+{
+	struct large_blob *large = &w->large;
+	int rc = 1;
+
+	pthread_mutex_lock(&large->lock);
+	if (!large->reader || !digest_equal(&large->digest, &hole->digest)) {
+		blob_reader_free(large->reader);
+		large->reader = NULL;
+		large->digest = hole->digest;
+		rc = blob_service_open(w->store->blobs, &hole->digest, &large->reader, err);
+	}
+	int read =
+		rc > 0 ? blob_reader_pread(large->reader, at, len, hole->offset, got, err) : 0;
+
+	pthread_mutex_unlock(&large->lock);
+	return read < 0 ? read : rc;
+}
+
+/* Asker. */
+static int read_hole(struct writer *w, const struct nar_hole *hole, uint8_t *at, size_t len,
+		     size_t *got, struct error *err)
+{
+	bool whole = hole->offset == 0 && hole->last;
+
+	return whole || blob_service_reads_ranges(w->store->blobs)
+		       ? blob_service_read(w->store->blobs, &hole->digest, hole->offset, at,
+					   len, 0, got, err)
+		       : read_large(w, hole, at, len, got, err);
+}
+
 /* One byte more is asked for at the end of a blob, to see that there is none. */
-static int fill_hole(struct store *store, const struct nar_hole *hole, uint8_t *at,
+static int fill_hole(struct writer *w, const struct nar_hole *hole, uint8_t *at,
 		     struct error *err)
 {
 	uint8_t behind = at[hole->len];
@@ -37,8 +79,7 @@ static int fill_hole(struct store *store, const struct nar_hole *hole, uint8_t *
 	if (hole->len == 0 && digest_equal(&hole->digest, &digest_empty)) {
 		return 0;
 	}
-	int rc = blob_service_read(store->blobs, &hole->digest, hole->offset, at,
-				   hole->len + hole->last, 0, &got, err);
+	int rc = read_hole(w, hole, at, hole->len + hole->last, &got, err);
 
 	if (rc <= 0) {
 		return rc < 0 ? rc
@@ -54,12 +95,12 @@ static int fill_hole(struct store *store, const struct nar_hole *hole, uint8_t *
 
 static int run_fill(void *context, size_t slot, struct error *err)
 {
-	const struct writer *w = context;
+	struct writer *w = context;
 	const struct nar_piece *p = &w->pieces[slot];
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < p->hole_count; i++) {
-		rc = fill_hole(w->store, &p->holes[i], p->data + p->holes[i].at, err);
+		rc = fill_hole(w, &p->holes[i], p->data + p->holes[i].at, err);
 	}
 	return rc;
 }
@@ -127,6 +168,7 @@ static int write_to(struct writer *w, const struct node *node,
 	struct nar_layout *layout cleanup(cleanup_nar_layout) = NULL;
 
 	w->stats = options && options->stats ? options->stats : &w->uncounted;
+	pthread_mutex_init(&w->large.lock, NULL);
 	int rc = nar_layout_new(w->store, node, w->stats, &layout, err);
 
 	if (rc == 0) {
@@ -138,6 +180,8 @@ static int write_to(struct writer *w, const struct node *node,
 	for (size_t i = 0; i < SLOTS; i++) {
 		nar_piece_done(&w->pieces[i]);
 	}
+	blob_reader_free(w->large.reader);
+	pthread_mutex_destroy(&w->large.lock);
 	return rc;
 }
 

@@ -203,6 +203,11 @@ int blob_service_read(struct blob_service *s, const struct digest *digest, uint6
 	return rc;
 }
 
+bool blob_service_reads_ranges(const struct blob_service *s)
+{
+	return s->ops->verifies_ranges;
+}
+
 int blob_service_read_by_open(struct blob_service *s, const struct digest *digest,
 			      uint64_t offset, void *buf, size_t len, unsigned flags,
 			      size_t *got, struct error *err)

@@ -81,6 +81,12 @@ int blob_service_read(struct blob_service *s, const struct digest *digest, uint6
 		      void *buf, size_t len, unsigned flags, size_t *got, struct error *err);
 
 /*
+ * False where each range costs as much as the whole blob, which has to be fetched to be
+ * checked: then a reader serves several ranges better.
+ */
+bool blob_service_reads_ranges(const struct blob_service *s);
+
+/*
  * Asker: the finer chunks that the blob is known to consist of; an empty list when the blob is
  * there but no finer chunks are known. has and open work for the digests of chunks too.
  */

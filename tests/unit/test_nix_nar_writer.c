@@ -310,6 +310,47 @@ static void test_cancel(void **state unused)
 	assert_int_equal(sink.data.len, 0);
 }
 
+/* ---- From a back end that has to fetch a blob to check it ---- */
+
+static atomic_uint whole_opens;
+
+static int open_whole(struct blob_service *s unused, const struct digest *digest,
+		      struct blob_reader **out, struct error *err)
+{
+	atomic_fetch_add(&whole_opens, 1);
+	return blob_service_open(nar_store.blobs, digest, out, err);
+}
+
+static void test_without_ranges(void **state unused)
+{
+	static const struct blob_service_ops ops = {.verifies_ranges = false,
+						    .open = open_whole,
+						    .read = blob_service_read_by_open};
+	struct dice dice = {.state = 7};
+	struct node node = nar_put_random_blob(&dice, 9000001);
+	struct buffer expected cleanup(cleanup_buffer) = {0};
+	struct buffer_sink sink = buffer_sink_of(0);
+	struct blob_service blobs;
+	struct store whole = {.blobs = &blobs};
+
+	blob_service_init(&blobs, &ops);
+	atomic_store(&whole_opens, 0);
+	nar_expected(&expected, &node);
+	assert_int_equal(nar_write(&whole, &node, &sink.base, NULL, NULL), 0);
+	assert_true(bytes_equal(buffer_bytes(&sink.data), buffer_bytes(&expected)));
+	assert_int_equal(atomic_load(&whole_opens), 1);
+	buffer_done(&sink.data);
+	/* What is wrong is found there too. */
+	sink = buffer_sink_of(0);
+	node.size--;
+	assert_int_equal(nar_write(&whole, &node, &sink.base, NULL, NULL), -ERROR_CORRUPT);
+	buffer_done(&sink.data);
+	sink = buffer_sink_of(0);
+	node = craft_file_node(9, 9000000, false);
+	assert_int_equal(nar_write(&whole, &node, &sink.base, NULL, NULL), -ERROR_UNAVAILABLE);
+	buffer_done(&sink.data);
+}
+
 /* ---- To a descriptor ---- */
 
 struct pipe_end {
@@ -375,6 +416,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_depth, nar_setup, nar_teardown),
 		cmocka_unit_test_setup_teardown(test_full_sink, nar_setup, nar_teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, nar_setup, nar_teardown),
+		cmocka_unit_test_setup_teardown(test_without_ranges, nar_setup, nar_teardown),
 		cmocka_unit_test_setup_teardown(test_to_pipe, nar_setup, nar_teardown),
 		cmocka_unit_test_setup_teardown(test_to_bad_descriptor, nar_setup,
 						nar_teardown),
