@@ -12,8 +12,7 @@ import pytest
 from harness import AS_ROOT, CAIRN, Store, as_user, cairn, executable_for_user, give_to_user, run
 from virtiofs_daemon import SANITIZED
 
-in_sandbox = pytest.mark.skipif(SANITIZED, reason="sanitizers need what the sandbox refuses; "
-                                "the same test runs in the release cell")
+in_sandbox = pytest.mark.skipif(SANITIZED, reason="sanitizers need what the sandbox refuses")
 
 
 @pytest.fixture

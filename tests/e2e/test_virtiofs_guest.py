@@ -12,8 +12,9 @@ import pytest
 
 import harness
 from conftest import Daemons, Guests
-from harness import HELPERS, SLOW, Store, pattern, write
+from harness import HELPERS, SLOW, Store, pattern, run, write
 from nix_paths import StorePath
+from virtiofs_daemon import SANITIZED
 
 SMALL_FILES = 1_000
 ENTRIES = 10_000
@@ -304,6 +305,35 @@ def test_once(store, sample, virtiofs, boot):
     guest.power_off()
     assert daemon.wait_exit() == 0
     assert not daemon.socket.exists()
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers have memory of their own")
+def test_memory_and_descriptors(store, virtiofs, boot):
+    """
+    Of a daemon whose guest walks over many entries, and forgets them. What it holds meanwhile is
+    the directories that the guest knows. CAIRN_TEST_ENTRIES=1000000 takes a few minutes.
+    """
+    entries = int(os.environ.get("CAIRN_TEST_ENTRIES", "200000"))
+    run([HELPERS / "wide_store", store.path, "wide", str(entries // 1000)], timeout=600)
+    daemon = virtiofs(store)
+    guest = boot(daemon)
+    guest.run(MOUNT)
+    descriptors, memory = daemon.descriptors(), daemon.own_memory()
+
+    def walk():
+        """(memory, descriptors) when the guest knows what it can keep, and forgets it then."""
+        found = guest.read("find /mnt/wide | wc -l", timeout=entries / 1000)
+        assert int(found) == 1 + entries // 1000 + entries
+        held = daemon.own_memory(), daemon.descriptors()
+        guest.run("echo 3 > /proc/sys/vm/drop_caches")
+        return held
+
+    walks = [walk() for _ in range(3)]
+    assert walks[0][0] - memory < 100 * entries
+    assert walks[0][1] <= descriptors + 4
+    # Freed memory may stay with the process; what was forgotten does not come on top of it.
+    assert walks[2][0] - walks[0][0] < 2 << 20
+    assert walks[2][1] == walks[0][1]
 
 
 def test_several_file_systems(store, sample, virtiofs, boot):

@@ -81,3 +81,7 @@ class Daemon:
 
     def threads(self):
         return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def own_memory(self):
+        """Bytes that are no files and no guest's."""
+        return int(self.status("RssAnon").split()[0]) * 1024
