@@ -1,20 +1,12 @@
 #include "cli/nix_json.h"
 
+#include "cli/nar_file.h"
 #include "nix/signature.h"
 
 static void put_text(struct json *j, const char *key, struct buffer *text)
 {
 	buffer_append_byte(text, '\0');
 	json_text(j, key, (const char *)text->ptr);
-}
-
-static void put_nar_hash(struct json *j, const struct path_info *info)
-{
-	struct buffer text cleanup(buffer_done) = {0};
-	struct hash hash = hash_of_sha256(info->nar_sha256);
-
-	hash_format_sri(&hash, &text);
-	put_text(j, "narHash", &text);
 }
 
 static void put_references(struct json *j, const struct path_info *info)
@@ -65,8 +57,7 @@ static void put_signatures(struct json *j, const struct path_info *info)
 void nix_json_path_info(struct json *j, const struct path_info *info)
 {
 	json_text(j, "path", store_path_text(&info->path));
-	put_nar_hash(j, info);
-	json_number(j, "narSize", info->nar_size);
+	json_nar(j, info->nar_sha256, info->nar_size);
 	put_references(j, info);
 	put_ca(j, info);
 	put_deriver(j, info);
