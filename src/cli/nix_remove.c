@@ -5,22 +5,14 @@
 
 struct removal {
 	struct nix_paths paths;
-	struct digest_map going; /* hash, and zeros behind it */
+	struct digest_map going; /* by store_path_key() */
 	struct store_path referrer, referred;
 	bool conflict;
 };
 
-static struct digest key_of(const struct store_path *path)
-{
-	struct digest key = {0};
-
-	memcpy(key.bytes, path->hash, STORE_PATH_HASH_SIZE);
-	return key;
-}
-
 static bool is_going(const struct removal *r, const struct store_path *path)
 {
-	struct digest key = key_of(path);
+	struct digest key = store_path_key(path);
 
 	return digest_map_get(&r->going, &key) != NULL;
 }
@@ -61,7 +53,7 @@ static int check_there(struct removal *r, struct error *err)
 
 	for (size_t i = 0; rc == 0 && i < r->paths.count; i++) {
 		struct path_info info cleanup(path_info_done) = {0};
-		struct digest key = key_of(&r->paths.paths[i]);
+		struct digest key = store_path_key(&r->paths.paths[i]);
 
 		rc = nix_paths_get(&r->paths, &r->paths.paths[i], &info, err);
 		digest_map_put(&r->going, &key, 0);

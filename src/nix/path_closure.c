@@ -16,7 +16,7 @@ struct frame {
 
 struct path_closure {
 	struct path_info_service *infos;
-	struct digest_map numbers; /* hash, and zeros behind it -> number of the member */
+	struct digest_map numbers; /* store_path_key() -> number of the member */
 	struct member *members;    /* in the order they were found */
 	size_t count, capacity;
 	size_t *order; /* numbers of members, references first; as many as are done */
@@ -48,15 +48,6 @@ void path_closure_free(struct path_closure *c)
 	free(c->order);
 	free(c->stack);
 	free(c);
-}
-
-/* Hashes of paths are uniform, as digests are. */
-static struct digest key_of(const struct store_path *path)
-{
-	struct digest key = {0};
-
-	memcpy(key.bytes, path->hash, STORE_PATH_HASH_SIZE);
-	return key;
 }
 
 static void make_room(struct path_closure *c)
@@ -97,7 +88,7 @@ static int get_info(struct path_closure *c, const struct store_path *path,
 static int enter(struct path_closure *c, const struct store_path *path, size_t *number,
 		 struct error *err)
 {
-	struct digest key = key_of(path);
+	struct digest key = store_path_key(path);
 	uint64_t *known = digest_map_get(&c->numbers, &key);
 	struct path_info info = {0};
 
@@ -180,7 +171,7 @@ static void see(struct path_closure *c, size_t member)
 
 uint64_t path_closure_size(struct path_closure *c, const struct store_path *path)
 {
-	struct digest key = key_of(path);
+	struct digest key = store_path_key(path);
 	uint64_t sum = 0;
 
 	c->walks++;

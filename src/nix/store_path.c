@@ -131,6 +131,14 @@ int store_path_compare(const struct store_path *a, const struct store_path *b)
 	return bytes_compare(bytes_of(a->name, a->name_len), bytes_of(b->name, b->name_len));
 }
 
+struct digest store_path_key(const struct store_path *p)
+{
+	struct digest key;
+
+	digest_of(&key, bytes_of(p->hash, STORE_PATH_HASH_SIZE));
+	return key;
+}
+
 /* ---- Paths of what is addressed by its content ---- */
 
 static void add_string(struct hash_stream *s, const char *text)

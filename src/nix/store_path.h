@@ -5,6 +5,7 @@
  * The name: 1 to 211 of [0-9a-zA-Z+._?=-]; not ".", "..", and not beginning with ".-" or "..-".
  */
 
+#include "castore/digest.h"
 #include "nix/content_address.h"
 
 #define STORE_PATH_HASH_SIZE 20
@@ -38,6 +39,8 @@ size_t store_path_absolute(const struct store_path *p, char out[STORE_PATH_MAX +
 const char *store_path_text(const struct store_path *p);
 /* Order of basenames, as Nix sorts references. */
 int store_path_compare(const struct store_path *a, const struct store_path *b);
+/* The digest of its hash, for a map of digests: hashes can be made up so that they collide. */
+struct digest store_path_key(const struct store_path *p);
 
 /*
  * The store path of something of that content, name and references (in the order of
