@@ -45,7 +45,7 @@ extern const struct cli_command import_command, export_command, roots_command, l
 	reindex_command, version_command;
 
 /* Of `cairn nix`. */
-extern const struct cli_command nix_generate_key_command, nix_import_command,
+extern const struct cli_command nix_copy_command, nix_generate_key_command, nix_import_command,
 	nix_path_info_command, nix_remove_command, nix_sign_command, nix_verify_command;
 
 /* Of `cairn nar`. */

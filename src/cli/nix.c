@@ -11,6 +11,7 @@ static const char nix_help[] =
 	"\n"
 	"Commands:\n"
 	"  import        put files and trees into the store as store paths\n"
+	"  copy          copy store paths from a Nix store on this machine\n"
 	"  path-info     list store paths, and what is known of them\n"
 	"  verify        check contents and signatures\n"
 	"  sign          add signatures\n"
@@ -22,13 +23,8 @@ static const char nix_help[] =
 	"      --store ADDRESS, --json, -v, -h: see 'cairn --help'\n";
 
 static const struct cli_command *const commands[] = {
-	&nix_import_command,
-	&nix_path_info_command,
-	&nix_sign_command,
-	&nix_verify_command,
-	&nix_remove_command,
-	&nix_generate_key_command,
-	NULL,
+	&nix_import_command, &nix_copy_command,   &nix_path_info_command,    &nix_sign_command,
+	&nix_verify_command, &nix_remove_command, &nix_generate_key_command, NULL,
 };
 
 const struct cli_command nix_command = {

@@ -11,7 +11,7 @@ from harness import BIG, CAIRN, Mount, cairn, run, write
 COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "virtiofs", "nar", "nix",
             "reindex", "version"]
 NAR_COMMANDS = ["dump", "hash", "import", "restore", "ls", "cat"]
-NIX_COMMANDS = ["import", "path-info", "verify", "sign", "remove", "generate-key"]
+NIX_COMMANDS = ["import", "copy", "path-info", "verify", "sign", "remove", "generate-key"]
 GROUPS = {"": COMMANDS, "nar": NAR_COMMANDS, "nix": NIX_COMMANDS}
 HEX = re.compile(r"[0-9a-f]{64}")
 
@@ -47,7 +47,7 @@ def test_version():
     ["nar", "dump", "a", "b"], ["nar", "hash"], ["nar", "hash", "--format=odd", "x"],
     ["nar", "import", "a", "b"], ["nar", "import", "--hash=md4:00"], ["nar", "restore"],
     ["nar", "restore", "a", "b", "c"], ["nar", "ls"], ["nar", "cat"], ["nar", "cat", "a", "b", "c"],
-    ["nix", "--unknown"], ["nix", "import"], ["roots", "add"], ["roots", "add", "one"],
+    ["nix", "--unknown"], ["nix", "import"], ["nix", "copy"], ["roots", "add"], ["roots", "add", "one"],
     ["roots", "remove"], ["import", "--threads"],
     ["import", "--threads", "x", "."], ["import", "--threads", "-1", "."],
     ["mount", "--inodes=odd", "x"], ["mount", "--threads=0x", "x"],
