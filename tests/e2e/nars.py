@@ -46,6 +46,11 @@ def of_path(path):
         return file(f.read(), bool(mode & 0o100))
 
 
+def of_tree(path):
+    """The NAR of a tree on the disk."""
+    return nar(of_path(path))
+
+
 X = file(b"x")
 GOOD = nar(directory(("a", file(b"first one", True)), ("b", directory(("c", symlink("../a")))),
                      ("d", file(b"12345"))))

@@ -10,8 +10,10 @@ import signal
 
 import pytest
 
+import nars
+
 from harness import CAIRN, assert_same_tree, environment, pattern, start, wait_until, write
-from nix_paths import nar, nixbase32
+from nix_paths import nixbase32
 
 
 def sri(digest):
@@ -31,7 +33,7 @@ class NixStore:
         digest = hashlib.sha1(f"{len(self.infos)} {name}".encode()).digest()
         path = f"/nix/store/{nixbase32(digest)}-{name}"
         content(self.on_disk(path))
-        data = nar(self.on_disk(path))
+        data = nars.of_tree(self.on_disk(path))
         self.infos[path] = {"narHash": sri(hashlib.sha256(data).digest()), "narSize": len(data),
                             "references": [path if r == "self" else r for r in references],
                             **more}

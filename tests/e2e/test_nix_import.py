@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
+import nars
 from harness import CAIRN, environment, start, wait_until, write
-from nix_paths import nar, nixbase32
+from nix_paths import nixbase32
 
 
 def fold(fingerprint, name):
@@ -55,7 +56,7 @@ def program(source):
 
 def test_trees_and_files(store, sample):
     names = ["sub", "hello", "run", "dangling", "nothing"]
-    want = [source_path(nar(sample / n), n) for n in names]
+    want = [source_path(nars.of_tree(sample / n), n) for n in names]
     assert paths(store.cairn("nix", "import", *(sample / n for n in names))) == want
     assert sorted(known(store)) == sorted(want)
     assert store.roots() == {}
@@ -65,7 +66,7 @@ def test_trees_and_files(store, sample):
 
 
 def test_json(store, sample):
-    data = nar(sample)
+    data = nars.of_tree(sample)
     value = one(store, "--name", "sample-1.0", sample)
     digest = hashlib.sha256(data).digest()
     assert value["path"] == source_path(data, "sample-1.0")
@@ -80,7 +81,7 @@ def test_json(store, sample):
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha512"])
 def test_fixed(store, sample, program, algorithm):
-    data, contents = nar(sample / "sub"), program.read_bytes()
+    data, contents = nars.of_tree(sample / "sub"), program.read_bytes()
     tree = one(store, "--hash-algo", algorithm, sample / "sub")
     file = one(store, "--hash-algo", algorithm, "--flat", program)
     digest = nixbase32(hashlib.new(algorithm, data).digest())
@@ -92,7 +93,7 @@ def test_fixed(store, sample, program, algorithm):
     assert file["path"] == fixed_path(contents, "program", algorithm)
     # As nix-store --add-fixed, which keeps the bit that the path does not tell.
     assert file["executable"] is True
-    assert file["narSize"] == len(nar(program))
+    assert file["narSize"] == len(nars.of_tree(program))
 
 
 def test_text(store, program):
@@ -110,7 +111,7 @@ def test_references(store, sample, program, source):
     value = one(store, "--reference", second, "--reference", os.path.basename(first),
                 "--reference", second, user)
     assert value["references"] == sorted([first, second])
-    assert value["path"] == source_path(nar(user), "user", [first, second])
+    assert value["path"] == source_path(nars.of_tree(user), "user", [first, second])
     text = one(store, "--text", "--reference", first, user)
     assert text["path"] == text_path(user.read_bytes(), "user", [first])
     absent = source_path(b"x", "absent")
@@ -124,12 +125,13 @@ def test_scan(store, sample, source):
     first = one(store, sample / "sub")["path"]
     unrelated = one(store, "--name", "unrelated", sample / "hello")["path"]
     # Contents, targets of symlinks and names count; so do paths of the same import.
-    by_content = source_path(nar(write(source / "content", f"x{first}y")), "content", [first])
+    content = write(source / "content", f"x{first}y")
+    by_content = source_path(nars.of_tree(content), "content", [first])
     (source / "a-link").symlink_to(f"{by_content}/bin")
-    by_link = source_path(nar(source / "a-link"), "a-link", [by_content])
+    by_link = source_path(nars.of_tree(source / "a-link"), "a-link", [by_content])
     (source / "named").mkdir()
     write(source / "named" / os.path.basename(by_link), "")
-    by_name = source_path(nar(source / "named"), "named", [by_link])
+    by_name = source_path(nars.of_tree(source / "named"), "named", [by_link])
     values = store.cairn("nix", "import", "--scan", "--json",
                          *(source / n for n in ("content", "a-link", "named"))).json()
     assert [v["path"] for v in values] == [by_content, by_link, by_name]
@@ -155,7 +157,7 @@ def test_again(store, sample, folder):
     assert [s.split(":")[0] for s in value["signatures"]] == ["test-1"]
     # Twice in one command.
     assert paths(store.cairn("nix", "import", sample / "sub", sample / "sub")) == [
-        source_path(nar(sample / "sub"), "sub")] * 2
+        source_path(nars.of_tree(sample / "sub"), "sub")] * 2
     assert len(known(store)) == 2
 
 
@@ -184,7 +186,7 @@ def test_those_before_a_failure_stay(store, sample, source):
     result = store.cairn("nix", "import", sample / "hello", source / "absent", sample / "sub",
                          check=False)
     assert result.code == 3
-    want = source_path(nar(sample / "hello"), "hello")
+    want = source_path(nars.of_tree(sample / "hello"), "hello")
     assert paths(result) == [want]
     assert known(store) == [want]
 
