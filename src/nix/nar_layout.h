@@ -9,8 +9,11 @@
 #include "nix/nar.h"
 #include "services/store.h"
 
-/* The content that a piece may hold: small enough to stay in a CPU's cache. */
-#define NAR_PIECE_CONTENT ((size_t)512 << 10)
+/*
+ * The content that a piece may hold: of a large blob a span of its outboard, so that what
+ * checks it is read once too.
+ */
+#define NAR_PIECE_CONTENT ((size_t)1 << 20)
 
 /* A hole in a piece, for bytes of a blob. */
 struct nar_hole {

@@ -172,7 +172,7 @@ static struct bytes random_name(struct dice *dice, unsigned number, char text[NO
 static struct node random_file(struct dice *dice)
 {
 	static const size_t small[] = {0, 1, 7, 8, 9, 4096};
-	static const size_t large[] = {70000, 262144, 524287, 524288, 524289, 1500000};
+	static const size_t large[] = {70000, 262144, 1048575, 1048576, 1048577, 1500000};
 	uint64_t kind = dice_below(dice, 100);
 	size_t size = kind < 10   ? small[dice_below(dice, ARRAY_SIZE(small))]
 		      : kind < 12 ? large[dice_below(dice, ARRAY_SIZE(large))]

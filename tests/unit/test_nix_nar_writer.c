@@ -135,7 +135,7 @@ static void test_order_over_kinds(void **state unused)
 
 static void test_sizes(void **state unused)
 {
-	static const size_t around[] = {10, 16384, 524288, 1048576, 3 * 524288};
+	static const size_t around[] = {10, 16384, 262144, 1048576, 3 * 1048576};
 	struct dice dice = {.state = 1};
 
 	for (size_t i = 0; i < ARRAY_SIZE(around); i++) {
@@ -235,7 +235,7 @@ static void test_absent(void **state unused)
 
 static void test_wrong_sizes(void **state unused)
 {
-	static const size_t sizes[] = {1, 1000, 524288, 600000, 1048576};
+	static const size_t sizes[] = {1, 1000, 600000, 1048576, 2097152};
 	struct dice dice = {.state = 3};
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
