@@ -104,6 +104,15 @@ void fs_reset(struct fs *fs);
  */
 void fs_adopt(struct fs *fs);
 
+/*
+ * A session for another server of the same store to go on with, in bytes of its own format. No
+ * request may be in the handler. Restoring is for a new struct fs, and may take as long as
+ * reading all directories that are in use; when it fails, there is no session.
+ */
+#define FS_STATE_MAX ((size_t)256 << 20)
+int fs_save(struct fs *fs, struct buffer *out, struct error *err);
+int fs_restore(struct fs *fs, struct bytes state, struct error *err);
+
 struct fs_stats {
 	uint64_t directories; /* known to the kernel */
 	uint64_t contents;    /* Directory objects held */

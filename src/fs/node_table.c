@@ -1,37 +1,12 @@
-#include "fs/node_table.h"
-
 #include <malloc.h>
-#include <pthread.h>
 #include <sys/random.h>
 #include <time.h>
 
-#include "fs/content_table.h"
 #include "fs/node_id.h"
+#include "fs/node_table_internal.h"
 
-/* The parent of what stands in the root: no slot has this number. */
-#define PARENT_ROOT SLOT_NONE
 /* Freed since the last time, before memory is handed back: that costs milliseconds. */
 #define TRIM_THRESHOLD ((size_t)16 << 20)
-
-/* Alive while the kernel knows it or a child of it is alive. */
-struct directory_node {
-	uint64_t lookups;
-	uint64_t ino;
-	uint32_t parent;  /* slot, or PARENT_ROOT */
-	uint32_t entry;   /* in the parent's content, or number in the root table */
-	uint32_t content; /* slot, or SLOT_NONE: not looked into yet */
-	uint32_t children;
-};
-
-struct node_table {
-	pthread_mutex_t lock; /* guards nodes, contents, unreturned */
-	struct slot_table nodes;
-	struct content_table contents;
-	size_t unreturned; /* bytes freed, perhaps still held by the allocator */
-	uint64_t seed;
-	uint64_t salt; /* of node ids */
-	struct root_table *roots;
-};
 
 static uint64_t place_hash(uint64_t seed, uint32_t parent, uint32_t entry)
 {
@@ -126,8 +101,7 @@ static struct content *content_of_leaf_id(const struct node_table *t, uint64_t i
 	return node_id_leaf(slot, generation, node_id_leaf_entry(id)) == id ? c : NULL;
 }
 
-/* What stands at a node's place. The parent is alive, and its content was loaded. */
-static struct node node_at_place(const struct node_table *t, const struct directory_node *n)
+struct node node_at_place(const struct node_table *t, const struct directory_node *n)
 {
 	if (n->parent == PARENT_ROOT) {
 		return root_table_get(t->roots, n->entry)->node;
@@ -222,7 +196,7 @@ void object_done(struct object *o)
 	o->holder = NULL;
 }
 
-static void attach_content(struct node_table *t, struct directory_node *n, uint32_t slot)
+void node_attach_content(struct node_table *t, struct directory_node *n, uint32_t slot)
 {
 	n->content = slot;
 	content_table_get(&t->contents, slot)->users++;
@@ -242,7 +216,7 @@ static int folder_locked(struct node_table *t, uint64_t id, struct folder *out)
 		uint32_t slot = content_table_find(&t->contents, &node.digest);
 
 		if (slot != SLOT_NONE) {
-			attach_content(t, n, slot);
+			node_attach_content(t, n, slot);
 		}
 	}
 	out->digest = node.digest;
@@ -296,7 +270,7 @@ static int load_locked(struct node_table *t, uint64_t id, struct directory *d,
 	if (slot == SLOT_NONE) {
 		return error_set(err, ERROR_LIMIT, "no room for one more directory");
 	}
-	attach_content(t, n, slot);
+	node_attach_content(t, n, slot);
 	return 1;
 }
 
@@ -309,9 +283,7 @@ int node_table_load(struct node_table *t, uint64_t id, struct directory *d, stru
 	return rc;
 }
 
-/* The node at a place, new when there is none. SLOT_NONE at the limit. */
-static uint32_t node_find_or_add(struct node_table *t, uint32_t parent, uint32_t entry,
-				 uint64_t ino)
+uint32_t node_find(const struct node_table *t, uint32_t parent, uint32_t entry)
 {
 	uint32_t slot = slot_table_first(&t->nodes, place_hash(t->seed, parent, entry));
 
@@ -319,8 +291,20 @@ static uint32_t node_find_or_add(struct node_table *t, uint32_t parent, uint32_t
 		const struct directory_node *n = slot_table_get(&t->nodes, slot);
 
 		if (n->parent == parent && n->entry == entry) {
-			return slot;
+			break;
 		}
+	}
+	return slot;
+}
+
+/* The node at a place, new when there is none. SLOT_NONE at the limit. */
+static uint32_t node_find_or_add(struct node_table *t, uint32_t parent, uint32_t entry,
+				 uint64_t ino)
+{
+	uint32_t slot = node_find(t, parent, entry);
+
+	if (slot != SLOT_NONE) {
+		return slot;
 	}
 	const struct directory_node fresh = {
 		.ino = ino, .parent = parent, .entry = entry, .content = SLOT_NONE};

@@ -27,6 +27,7 @@ void slot_table_init(struct slot_table *t, size_t item_size, uint32_t limit,
 		.limit = limit,
 		.hash = hash,
 		.context = context,
+		.generation = 1,
 	};
 }
 
@@ -192,7 +193,8 @@ static bool chunk_append(struct slot_table *t)
 		t->chunks = xrealloc(t->chunks, room * sizeof(*t->chunks));
 		t->open_chunks = xrealloc(t->open_chunks, room * sizeof(*t->open_chunks));
 	}
-	t->chunks[n] = (struct slot_chunk){.first_free = SLOT_NONE, .generation = 1};
+	t->chunks[n] =
+		(struct slot_chunk){.first_free = SLOT_NONE, .generation = t->generation};
 	t->chunk_count++;
 	chunk_list(t, n);
 	return true;
@@ -238,16 +240,19 @@ static uint32_t slot_take(struct slot_table *t)
 	return slot;
 }
 
-uint32_t slot_table_add(struct slot_table *t, const void *item)
+/* Room in the index for one more. False when there is no index at all. */
+static bool index_grow(struct slot_table *t)
 {
-	if (t->count >= t->limit) {
-		return SLOT_NONE;
-	}
 	if (t->count >= t->bucket_count) {
 		index_resize(t, t->bucket_count == 0 ? BUCKETS_MIN : t->bucket_count * 2);
-		if (t->bucket_count == 0) {
-			return SLOT_NONE;
-		}
+	}
+	return t->bucket_count > 0;
+}
+
+uint32_t slot_table_add(struct slot_table *t, const void *item)
+{
+	if (t->count >= t->limit || !index_grow(t)) {
+		return SLOT_NONE;
 	}
 	uint32_t slot = slot_take(t);
 
@@ -304,6 +309,79 @@ void slot_table_remove(struct slot_table *t, uint32_t slot)
 	if (t->bucket_count > BUCKETS_MIN && t->count < t->bucket_count / 8) {
 		index_resize(t, t->bucket_count / 4);
 	}
+}
+
+uint32_t slot_table_next_generation(const struct slot_table *t)
+{
+	uint32_t highest = t->generation;
+
+	for (uint32_t i = 0; i < t->chunk_count; i++) {
+		const struct slot_chunk *c = &t->chunks[i];
+
+		highest = MAX(highest, c->generation);
+		for (uint32_t j = 0; c->memory && j < c->fresh; j++) {
+			uint32_t generation = head_at(t, (i << CHUNK_SHIFT) + j)->generation;
+
+			highest = MAX(highest, generation);
+		}
+	}
+	return generation_after(highest);
+}
+
+void slot_table_begin_at(struct slot_table *t, uint32_t generation)
+{
+	t->generation = generation_after(generation - 1);
+	for (uint32_t i = 0; i < t->chunk_count; i++) {
+		t->chunks[i].generation = MAX(t->chunks[i].generation, t->generation);
+	}
+}
+
+/* The chunk of this slot, mapped, all slots before this one having been used. NULL: no room. */
+static struct slot_chunk *chunk_prepare(struct slot_table *t, uint32_t slot)
+{
+	while (slot >> CHUNK_SHIFT >= t->chunk_count) {
+		if (!chunk_append(t)) {
+			return NULL;
+		}
+	}
+	struct slot_chunk *c = &t->chunks[slot >> CHUNK_SHIFT];
+
+	if (!c->memory && !chunk_map(t, c)) {
+		return NULL;
+	}
+	while (c->fresh < (slot & (CHUNK_SLOTS - 1))) {
+		uint32_t skipped = (slot & ~(CHUNK_SLOTS - 1)) + c->fresh++;
+		struct slot_head *h = head_at(t, skipped);
+
+		h->generation = c->generation & 0x7fffffffu;
+		h->link = c->first_free;
+		c->first_free = skipped;
+	}
+	return c;
+}
+
+bool slot_table_restore(struct slot_table *t, uint32_t slot, uint32_t generation,
+			const void *item)
+{
+	if (slot >= t->limit || generation > 0x7fffffffu ||
+	    (generation & GENERATION_MASK) == 0 || !index_grow(t)) {
+		return false;
+	}
+	struct slot_chunk *c = chunk_prepare(t, slot);
+
+	if (!c || c->fresh != (slot & (CHUNK_SLOTS - 1))) {
+		return false;
+	}
+	struct slot_head *h = head_at(t, slot);
+
+	c->fresh++;
+	c->used++;
+	t->count++;
+	h->generation = generation & 0x7fffffffu;
+	h->in_use = 1;
+	memcpy(item_at(t, slot), item, t->item_size);
+	index_link(t, slot);
+	return true;
 }
 
 size_t slot_table_memory(const struct slot_table *t)

@@ -31,6 +31,7 @@ struct slot_table {
 	uint32_t count;
 	uint64_t (*hash)(const void *item, const void *context);
 	const void *context;
+	uint32_t generation; /* that new chunks start with */
 	struct slot_chunk *chunks;
 	uint32_t chunk_count;
 	uint32_t *open_chunks; /* stack of chunks that have (or had) free slots */
@@ -64,6 +65,16 @@ uint32_t slot_table_next(const struct slot_table *t, uint32_t slot);
 
 /* The first slot in use from this number on, or SLOT_NONE. */
 uint32_t slot_table_scan(const struct slot_table *t, uint32_t from);
+
+/*
+ * For a table that is to be as another one was: first the generation that no slot of that one
+ * had reached, then its slots in ascending order. Restoring is false when it cannot be: a slot
+ * out of order or over the limit, a generation that is none, or no memory.
+ */
+uint32_t slot_table_next_generation(const struct slot_table *t);
+void slot_table_begin_at(struct slot_table *t, uint32_t generation);
+bool slot_table_restore(struct slot_table *t, uint32_t slot, uint32_t generation,
+			const void *item);
 
 /* Bytes of memory held. */
 size_t slot_table_memory(const struct slot_table *t);
