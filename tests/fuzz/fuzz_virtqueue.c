@@ -118,7 +118,10 @@ static void run(struct virtqueue *q, struct guest_memory *m)
 		}
 		check_chain(m, &chain);
 		virtqueue_quiet(q);
-		virtqueue_push(q, chain.head, (uint32_t)use_chain(&chain));
+		const struct room room = {.spans = chain.spans + chain.readable,
+					  .count = chain.writable};
+
+		virtqueue_push(q, chain.head, &room, (uint32_t)use_chain(&chain));
 		virtqueue_listen(q);
 	}
 }

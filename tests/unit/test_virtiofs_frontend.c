@@ -203,7 +203,7 @@ static void test_rings_of_old_front_ends(void **state)
 struct bad_message {
 	const char *what;
 	uint32_t request;
-	size_t size;
+	uint32_t size;
 	unsigned fds;
 };
 

@@ -48,36 +48,38 @@ struct job {
 
 /* ---- Replies ---- */
 
-/* Room in guest memory that is filled piece by piece. */
-struct room {
-	const struct guest_span *spans;
-	unsigned count;
-	size_t used; /* of the first span */
+/* A place in the room of a chain, which is filled piece by piece. */
+struct filling {
+	struct room room; /* what is left */
+	size_t used;      /* of the first span */
 };
 
-static void room_put(struct room *room, const void *data, size_t len)
+static void fill(struct filling *f, const void *data, size_t len)
 {
 	const uint8_t *from = data;
 
-	while (len > 0 && room->count > 0) {
-		size_t n = MIN(len, room->spans->len - room->used);
+	while (len > 0 && f->room.count > 0) {
+		const struct guest_span *span = f->room.spans;
+		size_t n = MIN(len, span->len - f->used);
 
-		memcpy(room->spans->ptr + room->used, from, n);
+		memcpy(span->ptr + f->used, from, n);
 		from += n;
 		len -= n;
-		room->used += n;
-		if (room->used == room->spans->len) {
-			room->spans++;
-			room->count--;
-			room->used = 0;
+		f->used += n;
+		if (f->used == span->len) {
+			f->room.spans++;
+			f->room.count--;
+			f->used = 0;
 		}
 	}
 }
 
 /* Gives a chain back with its reply, which may be none. */
-static void send_reply(struct virtqueue *q, uint16_t head, struct room room, size_t capacity,
-		       struct fs_reply *reply)
+static void send_reply(struct virtqueue *q, uint16_t head, const struct room *room,
+		       size_t capacity, struct fs_reply *reply)
 {
+	struct filling f = {.room = *room};
+
 	if (reply && reply->header.len > capacity) {
 		/* The guest asked for less than the answer is: its driver is at fault. */
 		reply->fixed_len = 0;
@@ -86,13 +88,13 @@ static void send_reply(struct virtqueue *q, uint16_t head, struct room room, siz
 		reply->header.len = sizeof(reply->header);
 	}
 	if (!reply || capacity < sizeof(reply->header)) {
-		virtqueue_push(q, head, 0);
+		virtqueue_push(q, head, room, 0);
 		return;
 	}
-	room_put(&room, &reply->header, sizeof(reply->header));
-	room_put(&room, reply->fixed, reply->fixed_len);
-	room_put(&room, reply->data, reply->data_len);
-	virtqueue_push(q, head, reply->header.len);
+	fill(&f, &reply->header, sizeof(reply->header));
+	fill(&f, reply->fixed, reply->fixed_len);
+	fill(&f, reply->data, reply->data_len);
+	virtqueue_push(q, head, room, reply->header.len);
 }
 
 static enum fs_outcome handle(struct fs *fs, struct bytes request, unsigned flags,
@@ -114,7 +116,7 @@ static void answer_job(void *context, struct request_job *base, struct fs_reply 
 	enum fs_outcome outcome = handle(g->fs, bytes_of(job->request, job->request_len), 0,
 					 job->writable_len, reply);
 
-	send_reply(job->queue, job->head, room, job->writable_len,
+	send_reply(job->queue, job->head, &room, job->writable_len,
 		   outcome == FS_REPLY ? reply : NULL);
 	guest_memory_unref(job->memory);
 	free(job);
@@ -190,7 +192,7 @@ static void serve_request(struct guest *g, struct virtqueue *q)
 		}
 		outcome = handle(g->fs, request, 0, c->writable_len, &g->reply);
 	}
-	send_reply(q, c->head, room, c->writable_len, outcome == FS_REPLY ? &g->reply : NULL);
+	send_reply(q, c->head, &room, c->writable_len, outcome == FS_REPLY ? &g->reply : NULL);
 }
 
 /* True when there was something to do. */
@@ -261,6 +263,20 @@ static void resume(void *context)
 	fs_adopt(g->fs);
 }
 
+static int save(void *context, struct buffer *out, struct error *err)
+{
+	const struct guest *g = context;
+
+	return fs_save(g->fs, out, err);
+}
+
+static int restore(void *context, struct bytes state, struct error *err)
+{
+	const struct guest *g = context;
+
+	return fs_restore(g->fs, state, err);
+}
+
 static int watch_socket(struct guest *g, int socket, struct error *err)
 {
 	struct epoll_event e = {.events = EPOLLIN, .data.u32 = EVENT_SOCKET};
@@ -276,8 +292,11 @@ int guest_new(int socket, const struct guest_options *o, struct guest **out, str
 {
 	unsigned threads = o->threads ? o->threads - 1 : request_pool_default_threads();
 	struct guest *g = xcalloc(1, sizeof(*g));
-	const struct vhost_device_owner owner = {
-		.context = g, .reset = reset, .resume = resume};
+	const struct vhost_device_owner owner = {.context = g,
+						 .reset = reset,
+						 .resume = resume,
+						 .save = save,
+						 .restore = restore};
 
 	g->number = o->number;
 	g->pooled = threads > 0;
@@ -353,7 +372,7 @@ static int serve(struct guest *g, struct error *err)
 	while ((rc = take_messages(g, timeout, err)) > 0) {
 		bool busy = serve_rings(g);
 
-		if (guest_memory_broken(g->device->memory)) {
+		if (vhost_device_memory_broken(g->device)) {
 			return error_set(err, ERROR_INVALID,
 					 "the file of the guest's memory was cut off");
 		}

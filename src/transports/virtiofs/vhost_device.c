@@ -1,107 +1,20 @@
-#include "transports/virtiofs/vhost_device.h"
+#include "transports/virtiofs/vhost_device_internal.h"
 
 #include <errno.h>
 #include <stdatomic.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
-#include "base/io.h"
 #include "base/log.h"
+#include "fs/fs.h"
 
-static const uint64_t offered_features = VIRTIO_F_RING_INDIRECT_DESC | VIRTIO_F_RING_EVENT_IDX |
-					 VHOST_F_PROTOCOL_FEATURES | VIRTIO_F_VERSION_1;
+static const uint64_t offered_features = VHOST_F_LOG_ALL | VIRTIO_F_RING_INDIRECT_DESC |
+					 VIRTIO_F_RING_EVENT_IDX | VHOST_F_PROTOCOL_FEATURES |
+					 VIRTIO_F_VERSION_1;
 
 static const uint64_t offered_protocol_features =
-	VHOST_PROTOCOL_MQ | VHOST_PROTOCOL_REPLY_ACK | VHOST_PROTOCOL_BACKEND_REQ |
-	VHOST_PROTOCOL_RESET_DEVICE | VHOST_PROTOCOL_CONFIGURE_MEM_SLOTS;
-
-static void close_fd(int *fd)
-{
-	cleanup_close(fd);
-	*fd = -1;
-}
-
-/* ---- Rings ---- */
-
-static void ring_init(struct vhost_ring *r)
-{
-	virtqueue_init(&r->queue);
-	r->kick_fd = -1;
-	r->error_fd = -1;
-}
-
-static void unwatch(const struct vhost_device *d, struct vhost_ring *r)
-{
-	if (r->kick_fd >= 0) {
-		/* The front end has the same eventfd open, so closing ours does not do this. */
-		(void)epoll_ctl(d->events, EPOLL_CTL_DEL, r->kick_fd, NULL);
-		close_fd(&r->kick_fd);
-	}
-}
-
-static int watch(const struct vhost_device *d, struct vhost_ring *r, int fd, struct error *err)
-{
-	/* Every kick is an edge, so nobody has to read what was written. */
-	struct epoll_event e = {.events = EPOLLIN | EPOLLET,
-				.data.u32 = (uint32_t)(r - d->rings)};
-
-	unwatch(d, r);
-	if (epoll_ctl(d->events, EPOLL_CTL_ADD, fd, &e) != 0) {
-		return error_set_errno(err, errno, "cannot wait for kicks");
-	}
-	r->kick_fd = fd;
-	return 0;
-}
-
-static void ring_stop(const struct vhost_device *d, struct vhost_ring *r)
-{
-	unwatch(d, r);
-	if (r->started) {
-		virtqueue_stop(&r->queue);
-		r->setup.base = r->queue.next;
-		r->started = false;
-	}
-	r->broken = false;
-}
-
-static void ring_reset(const struct vhost_device *d, struct vhost_ring *r)
-{
-	ring_stop(d, r);
-	r->setup = (struct virtqueue_setup){.size = 0};
-	r->enabled = false;
-}
-
-bool vhost_ring_runs(const struct vhost_ring *r)
-{
-	return r->started && r->enabled && !r->broken;
-}
-
-void vhost_ring_break(struct vhost_ring *r)
-{
-	r->broken = true;
-	virtqueue_signal(r->error_fd);
-}
-
-static int ring_start(struct vhost_device *d, struct vhost_ring *r, struct error *err)
-{
-	if (!(d->features & VIRTIO_F_VERSION_1)) {
-		return error_set(err, ERROR_UNSUPPORTED,
-				 "the guest's driver is too old: it does not know virtio 1");
-	}
-	r->setup.indirect = d->features & VIRTIO_F_RING_INDIRECT_DESC;
-	r->setup.event_idx = d->features & VIRTIO_F_RING_EVENT_IDX;
-	int rc = virtqueue_start(&r->queue, &r->setup, d->memory, err);
-
-	if (rc == 0) {
-		r->started = true;
-		/* Without protocol features nobody will say so. */
-		r->enabled = r->enabled || !(d->features & VHOST_F_PROTOCOL_FEATURES);
-	}
-	if (rc == 0 && r->setup.base != 0) {
-		d->owner.resume(d->owner.context);
-	}
-	return rc;
-}
+	VHOST_PROTOCOL_MQ | VHOST_PROTOCOL_LOG_SHMFD | VHOST_PROTOCOL_REPLY_ACK |
+	VHOST_PROTOCOL_BACKEND_REQ | VHOST_PROTOCOL_RESET_DEVICE |
+	VHOST_PROTOCOL_CONFIGURE_MEM_SLOTS | VHOST_PROTOCOL_DEVICE_STATE;
 
 /* ---- The device ---- */
 
@@ -114,9 +27,10 @@ struct vhost_device *vhost_device_new(int socket, int events,
 	d->events = events;
 	d->owner = *owner;
 	d->backend_fd = -1;
+	d->transfer_fd = -1;
 	d->memory = guest_memory_new();
 	for (unsigned i = 0; i < VHOST_RINGS_MAX; i++) {
-		ring_init(&d->rings[i]);
+		vhost_ring_init(&d->rings[i]);
 	}
 	return d;
 }
@@ -127,13 +41,15 @@ void vhost_device_free(struct vhost_device *d)
 		return;
 	}
 	for (unsigned i = 0; i < VHOST_RINGS_MAX; i++) {
-		ring_stop(d, &d->rings[i]);
-		close_fd(&d->rings[i].error_fd);
+		vhost_ring_stop(d, &d->rings[i]);
+		vhost_close_fd(&d->rings[i].error_fd);
 		virtqueue_done(&d->rings[i].queue);
 	}
 	guest_memory_unref(d->memory);
-	close_fd(&d->backend_fd);
-	close_fd(&d->socket);
+	dirty_log_unref(d->log);
+	vhost_close_fd(&d->transfer_fd);
+	vhost_close_fd(&d->backend_fd);
+	vhost_close_fd(&d->socket);
 	free(d);
 }
 
@@ -157,26 +73,6 @@ static void take_memory(struct vhost_device *d, struct guest_memory *memory)
 			vhost_ring_break(r);
 		}
 	}
-}
-
-static int find_ring(struct vhost_device *d, uint64_t index, struct vhost_ring **out,
-		     struct error *err)
-{
-	if (index >= VHOST_RINGS_MAX) {
-		return error_set(err, ERROR_INVALID, "ring %ju of %u", (uintmax_t)index,
-				 VHOST_RINGS_MAX);
-	}
-	d->ring_count = MAX(d->ring_count, (unsigned)index + 1);
-	*out = &d->rings[index];
-	return 0;
-}
-
-static int take_fd(struct vhost_message *m)
-{
-	int fd = m->fds[0];
-
-	m->fds[0] = -1;
-	return fd;
 }
 
 /* ---- Messages ---- */
@@ -205,9 +101,39 @@ static int choose_features(uint64_t chosen, uint64_t offered, uint64_t *out, str
 	return 0;
 }
 
+/* From when this returns, what is written is noted, or is not. */
+static void apply_log(struct vhost_device *d)
+{
+	struct dirty_log *log = d->features & VHOST_F_LOG_ALL ? d->log : NULL;
+
+	for (unsigned i = 0; i < VHOST_RINGS_MAX; i++) {
+		virtqueue_set_log(&d->rings[i].queue, log);
+	}
+}
+
 static int set_features(struct vhost_device *d, struct vhost_message *m, struct error *err)
 {
-	return choose_features(m->payload.number, offered_features, &d->features, err);
+	int rc = choose_features(m->payload.number, offered_features, &d->features, err);
+
+	if (rc == 0) {
+		apply_log(d);
+	}
+	return rc;
+}
+
+static int set_log_base(struct vhost_device *d, struct vhost_message *m, struct error *err)
+{
+	struct dirty_log *log;
+	int rc =
+		dirty_log_new(m->fds[0], m->payload.log.size, m->payload.log.offset, &log, err);
+
+	if (rc == 0) {
+		dirty_log_unref(d->log);
+		d->log = log;
+		apply_log(d);
+		m->payload.number = 0;
+	}
+	return rc;
 }
 
 static int set_protocol_features(struct vhost_device *d, struct vhost_message *m,
@@ -304,163 +230,11 @@ static int rem_mem_reg(struct vhost_device *d, struct vhost_message *m, struct e
 	return rc;
 }
 
-/* A ring that does not run: only then may its size and base change. */
-static int find_stopped_ring(struct vhost_device *d, uint32_t index, struct vhost_ring **out,
-			     struct error *err)
-{
-	int rc = find_ring(d, index, out, err);
-
-	if (rc == 0 && (*out)->started) {
-		rc = error_set(err, ERROR_INVALID, "ring %u is running", index);
-	}
-	return rc;
-}
-
-static int set_vring_num(struct vhost_device *d, struct vhost_message *m, struct error *err)
-{
-	struct vhost_ring *r = NULL;
-	int rc = find_stopped_ring(d, m->payload.state.index, &r, err);
-
-	if (rc == 0) {
-		r->setup.size = m->payload.state.num;
-	}
-	return rc;
-}
-
-static int set_vring_base(struct vhost_device *d, struct vhost_message *m, struct error *err)
-{
-	struct vhost_ring *r = NULL;
-	int rc = find_stopped_ring(d, m->payload.state.index, &r, err);
-
-	if (rc == 0 && m->payload.state.num > UINT16_MAX) {
-		rc = error_set(err, ERROR_INVALID, "ring %u begins at %u",
-			       m->payload.state.index, m->payload.state.num);
-	}
-	if (rc == 0) {
-		r->setup.base = (uint16_t)m->payload.state.num;
-	}
-	return rc;
-}
-
-static int set_vring_addr(struct vhost_device *d, struct vhost_message *m, struct error *err)
-{
-	const struct vhost_vring_addr *a = &m->payload.addr;
-	struct vhost_ring *r = NULL;
-	int rc = find_ring(d, a->index, &r, err);
-
-	if (rc != 0) {
-		return rc;
-	}
-	struct virtqueue_setup setup = r->setup;
-
-	setup.descriptors = a->descriptors;
-	setup.available = a->available;
-	setup.used = a->used;
-	if (r->started) {
-		rc = virtqueue_move(&r->queue, &setup, d->memory, err);
-	}
-	if (rc == 0) {
-		r->setup = setup;
-	}
-	return rc;
-}
-
-/* Stops the ring; the answer is where to go on. */
-static int get_vring_base(struct vhost_device *d, struct vhost_message *m, struct error *err)
-{
-	struct vhost_ring *r = NULL;
-	int rc = find_ring(d, m->payload.state.index, &r, err);
-
-	if (rc == 0) {
-		ring_stop(d, r);
-		m->payload.state.num = r->setup.base;
-	}
-	return rc;
-}
-
-/* The ring that a message brings a descriptor for; *fd is -1 when it says that there is none.
- */
-static int take_ring_fd(struct vhost_device *d, struct vhost_message *m,
-			struct vhost_ring **out, int *fd, struct error *err)
-{
-	uint64_t number = m->payload.number;
-	bool none = number & VHOST_VRING_NO_FD;
-	int rc = find_ring(d, number & VHOST_VRING_INDEX_MASK, out, err);
-
-	if (rc == 0 && m->fd_count != (none ? 0 : 1)) {
-		rc = error_set(err, ERROR_INVALID, "%zu descriptors for ring %#jx", m->fd_count,
-			       (uintmax_t)number);
-	}
-	if (rc == 0) {
-		*fd = none ? -1 : take_fd(m);
-	}
-	return rc;
-}
-
-static int set_vring_kick(struct vhost_device *d, struct vhost_message *m, struct error *err)
-{
-	struct vhost_ring *r = NULL;
-	int fd = -1;
-	int rc = take_ring_fd(d, m, &r, &fd, err);
-
-	if (rc == 0 && fd < 0) {
-		rc = error_set(err, ERROR_UNSUPPORTED, "a ring without kicks");
-	}
-	if (rc == 0) {
-		rc = watch(d, r, fd, err);
-	}
-	if (rc != 0) {
-		cleanup_close(&fd);
-		return rc;
-	}
-	rc = r->started ? 0 : ring_start(d, r, err);
-	if (rc != 0) {
-		unwatch(d, r);
-	}
-	return rc;
-}
-
-static int set_vring_call(struct vhost_device *d, struct vhost_message *m, struct error *err)
-{
-	struct vhost_ring *r = NULL;
-	int fd = -1;
-	int rc = take_ring_fd(d, m, &r, &fd, err);
-
-	if (rc == 0) {
-		virtqueue_set_call(&r->queue, fd);
-	}
-	return rc;
-}
-
-static int set_vring_err(struct vhost_device *d, struct vhost_message *m, struct error *err)
-{
-	struct vhost_ring *r = NULL;
-	int fd = -1;
-	int rc = take_ring_fd(d, m, &r, &fd, err);
-
-	if (rc == 0) {
-		close_fd(&r->error_fd);
-		r->error_fd = fd;
-	}
-	return rc;
-}
-
-static int set_vring_enable(struct vhost_device *d, struct vhost_message *m, struct error *err)
-{
-	struct vhost_ring *r = NULL;
-	int rc = find_ring(d, m->payload.state.index, &r, err);
-
-	if (rc == 0) {
-		r->enabled = m->payload.state.num != 0;
-	}
-	return rc;
-}
-
 static int set_backend_req_fd(struct vhost_device *d, struct vhost_message *m,
 			      struct error *err unused)
 {
-	close_fd(&d->backend_fd);
-	d->backend_fd = take_fd(m);
+	vhost_close_fd(&d->backend_fd);
+	d->backend_fd = vhost_take_fd(m);
 	return 0;
 }
 
@@ -469,10 +243,99 @@ static int reset_device(struct vhost_device *d, struct vhost_message *m unused,
 			struct error *err unused)
 {
 	for (unsigned i = 0; i < d->ring_count; i++) {
-		ring_reset(d, &d->rings[i]);
+		vhost_ring_reset(d, &d->rings[i]);
 	}
 	d->owner.reset(d->owner.context);
 	return 0;
+}
+
+/* ---- State that moves to another device ---- */
+
+static bool any_ring_started(const struct vhost_device *d)
+{
+	for (unsigned i = 0; i < d->ring_count; i++) {
+		if (d->rings[i].started) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * The transfer itself begins when the front end has its answer: it has to be at the other end
+ * of the pipe by then.
+ */
+static int set_device_state_fd(struct vhost_device *d, struct vhost_message *m,
+			       struct error *err unused)
+{
+	const struct vhost_transfer t = m->payload.transfer;
+	bool possible =
+		t.phase == VHOST_TRANSFER_PHASE_STOPPED && !any_ring_started(d) &&
+		(t.direction == VHOST_TRANSFER_SAVE || t.direction == VHOST_TRANSFER_LOAD);
+
+	if (possible) {
+		d->transfer_fd = vhost_take_fd(m);
+		d->transfer_direction = t.direction;
+	}
+	d->transfer_failed = !possible;
+	m->payload.number = VHOST_TRANSFER_NO_FD | !possible;
+	return 0;
+}
+
+static int check_device_state(struct vhost_device *d, struct vhost_message *m,
+			      struct error *err unused)
+{
+	m->payload.number = d->transfer_failed;
+	d->transfer_failed = false;
+	return 0;
+}
+
+static int save_state(struct vhost_device *d, struct error *err)
+{
+	struct buffer state = {.ptr = NULL};
+	int rc = d->owner.save(d->owner.context, &state, err);
+
+	if (rc == 0 && write_full(d->transfer_fd, state.ptr, state.len) != 0) {
+		rc = error_set_errno(err, errno, "cannot write the state of a guest");
+	}
+	buffer_done(&state);
+	return rc;
+}
+
+static int load_state(struct vhost_device *d, struct error *err)
+{
+	const size_t piece = (size_t)64 << 10;
+	struct buffer state = {.ptr = NULL};
+	ssize_t n;
+	int rc = 0;
+
+	do {
+		n = read_full(d->transfer_fd, buffer_reserve(&state, piece), piece);
+		state.len += n > 0 ? (size_t)n : 0;
+	} while (n > 0 && state.len <= FS_STATE_MAX);
+	if (n < 0) {
+		rc = error_set_errno(err, errno, "cannot read the state of a guest");
+	} else if (n > 0) {
+		rc = error_set(err, ERROR_LIMIT, "the state of a guest is too long");
+	} else {
+		rc = d->owner.restore(d->owner.context, buffer_bytes(&state), err);
+	}
+	buffer_done(&state);
+	return rc;
+}
+
+/* The front end asks for the result when it has seen the end of the pipe. */
+static void transfer(struct vhost_device *d)
+{
+	struct error err;
+	int rc = d->transfer_direction == VHOST_TRANSFER_SAVE ? save_state(d, &err)
+							      : load_state(d, &err);
+
+	if (rc != 0) {
+		log_warning("the state of a guest does not move: %s", err.text);
+	}
+	d->transfer_failed = rc != 0;
+	vhost_close_fd(&d->transfer_fd);
 }
 
 /* ---- Taking messages in ---- */
@@ -493,24 +356,31 @@ static const struct vhost_operation operations[VHOST_REQUEST_COUNT] = {
 	[VHOST_SET_OWNER] = {do_nothing, 0, 0, 0},
 	[VHOST_RESET_OWNER] = {do_nothing, 0, 0, 0},
 	[VHOST_SET_MEM_TABLE] = {set_mem_table, SIZE_VARIES, FDS_VARY, 0},
-	[VHOST_SET_VRING_NUM] = {set_vring_num, sizeof(struct vhost_vring_state), 0, 0},
-	[VHOST_SET_VRING_ADDR] = {set_vring_addr, sizeof(struct vhost_vring_addr), 0, 0},
-	[VHOST_SET_VRING_BASE] = {set_vring_base, sizeof(struct vhost_vring_state), 0, 0},
-	[VHOST_GET_VRING_BASE] = {get_vring_base, sizeof(struct vhost_vring_state), 0,
+	[VHOST_SET_LOG_BASE] = {set_log_base, sizeof(struct vhost_log), 1, sizeof(uint64_t)},
+	/* An eventfd for writes to the log: whoever reads the log looks by itself. */
+	[VHOST_SET_LOG_FD] = {do_nothing, 0, 1, 0},
+	[VHOST_SET_VRING_NUM] = {vhost_set_vring_num, sizeof(struct vhost_vring_state), 0, 0},
+	[VHOST_SET_VRING_ADDR] = {vhost_set_vring_addr, sizeof(struct vhost_vring_addr), 0, 0},
+	[VHOST_SET_VRING_BASE] = {vhost_set_vring_base, sizeof(struct vhost_vring_state), 0, 0},
+	[VHOST_GET_VRING_BASE] = {vhost_get_vring_base, sizeof(struct vhost_vring_state), 0,
 				  sizeof(struct vhost_vring_state)},
-	[VHOST_SET_VRING_KICK] = {set_vring_kick, sizeof(uint64_t), FDS_VARY, 0},
-	[VHOST_SET_VRING_CALL] = {set_vring_call, sizeof(uint64_t), FDS_VARY, 0},
-	[VHOST_SET_VRING_ERR] = {set_vring_err, sizeof(uint64_t), FDS_VARY, 0},
+	[VHOST_SET_VRING_KICK] = {vhost_set_vring_kick, sizeof(uint64_t), FDS_VARY, 0},
+	[VHOST_SET_VRING_CALL] = {vhost_set_vring_call, sizeof(uint64_t), FDS_VARY, 0},
+	[VHOST_SET_VRING_ERR] = {vhost_set_vring_err, sizeof(uint64_t), FDS_VARY, 0},
 	[VHOST_GET_PROTOCOL_FEATURES] = {get_protocol_features, 0, 0, sizeof(uint64_t)},
 	[VHOST_SET_PROTOCOL_FEATURES] = {set_protocol_features, sizeof(uint64_t), 0, 0},
 	[VHOST_GET_QUEUE_NUM] = {get_queue_num, 0, 0, sizeof(uint64_t)},
-	[VHOST_SET_VRING_ENABLE] = {set_vring_enable, sizeof(struct vhost_vring_state), 0, 0},
+	[VHOST_SET_VRING_ENABLE] = {vhost_set_vring_enable, sizeof(struct vhost_vring_state), 0,
+				    0},
 	[VHOST_SET_BACKEND_REQ_FD] = {set_backend_req_fd, 0, 1, 0},
 	[VHOST_RESET_DEVICE] = {reset_device, 0, 0, 0},
 	[VHOST_GET_MAX_MEM_SLOTS] = {get_max_mem_slots, 0, 0, sizeof(uint64_t)},
 	[VHOST_ADD_MEM_REG] = {add_mem_reg, sizeof(struct vhost_single_region), 1, 0},
 	/* Some front ends send the descriptor once more. */
 	[VHOST_REM_MEM_REG] = {rem_mem_reg, sizeof(struct vhost_single_region), FDS_VARY, 0},
+	[VHOST_SET_DEVICE_STATE_FD] = {set_device_state_fd, sizeof(struct vhost_transfer), 1,
+				       sizeof(uint64_t)},
+	[VHOST_CHECK_DEVICE_STATE] = {check_device_state, 0, 0, sizeof(uint64_t)},
 };
 
 static const struct vhost_operation *find_operation(const struct vhost_message *m,
@@ -555,6 +425,11 @@ static int dispatch(struct vhost_device *d, struct vhost_message *m, struct erro
 	return rc;
 }
 
+bool vhost_device_memory_broken(const struct vhost_device *d)
+{
+	return guest_memory_broken(d->memory) || (d->log && dirty_log_broken(d->log));
+}
+
 int vhost_device_receive(struct vhost_device *d, struct error *err)
 {
 	struct vhost_message m;
@@ -564,5 +439,8 @@ int vhost_device_receive(struct vhost_device *d, struct error *err)
 		rc = dispatch(d, &m, err) == 0 ? 1 : -(int)err->code;
 	}
 	vhost_message_done(&m);
+	if (rc > 0 && d->transfer_fd >= 0) {
+		transfer(d);
+	}
 	return rc;
 }

@@ -34,6 +34,9 @@ struct vhost_device_owner {
 	/* A ring goes on where it was: this guest has been running, perhaps with another
 	 * device. */
 	void (*resume)(void *context);
+	/* What another device has to know to go on; no ring runs. */
+	int (*save)(void *context, struct buffer *out, struct error *err);
+	int (*restore)(void *context, struct bytes state, struct error *err);
 };
 
 struct vhost_device {
@@ -45,8 +48,13 @@ struct vhost_device {
 	uint64_t features;
 	uint64_t protocol_features;
 	struct guest_memory *memory;
-	int backend_fd;      /* for requests of our own, of which there are none; or -1 */
-	unsigned ring_count; /* beyond it no ring was ever spoken of */
+	struct dirty_log *log; /* for when LOG_ALL is agreed on; or NULL */
+	/* A transfer of state that begins when its message is answered; -1: none. */
+	int transfer_fd;
+	uint32_t transfer_direction;
+	bool transfer_failed; /* the last one */
+	int backend_fd;       /* for requests of our own, of which there are none; or -1 */
+	unsigned ring_count;  /* beyond it no ring was ever spoken of */
 	struct vhost_ring rings[VHOST_RINGS_MAX];
 };
 
@@ -58,6 +66,9 @@ void vhost_device_free(struct vhost_device *d);
 
 /* Asker: waits for one message and does what it says; 0: the front end has gone. */
 int vhost_device_receive(struct vhost_device *d, struct error *err);
+
+/* True when memory that the front end shares was cut off (guest_memory_broken()). */
+bool vhost_device_memory_broken(const struct vhost_device *d);
 
 /* True when chains may be taken from this ring. */
 bool vhost_ring_runs(const struct vhost_ring *r);

@@ -13,6 +13,8 @@ enum vhost_request {
 	VHOST_SET_OWNER = 3,
 	VHOST_RESET_OWNER = 4,
 	VHOST_SET_MEM_TABLE = 5,
+	VHOST_SET_LOG_BASE = 6,
+	VHOST_SET_LOG_FD = 7,
 	VHOST_SET_VRING_NUM = 8,
 	VHOST_SET_VRING_ADDR = 9,
 	VHOST_SET_VRING_BASE = 10,
@@ -29,6 +31,8 @@ enum vhost_request {
 	VHOST_GET_MAX_MEM_SLOTS = 36,
 	VHOST_ADD_MEM_REG = 37,
 	VHOST_REM_MEM_REG = 38,
+	VHOST_SET_DEVICE_STATE_FD = 42,
+	VHOST_CHECK_DEVICE_STATE = 43,
 	VHOST_REQUEST_COUNT
 };
 
@@ -38,7 +42,8 @@ enum vhost_request {
 #define VHOST_REPLY 4u
 #define VHOST_NEED_REPLY 8u
 
-/* Features: of virtio, and one of vhost-user. */
+/* Features: of virtio, and two of vhost-user. */
+#define VHOST_F_LOG_ALL (1ULL << 26)
 #define VIRTIO_F_RING_INDIRECT_DESC (1ULL << 28)
 #define VIRTIO_F_RING_EVENT_IDX (1ULL << 29)
 #define VHOST_F_PROTOCOL_FEATURES (1ULL << 30)
@@ -46,10 +51,12 @@ enum vhost_request {
 
 /* Protocol features. */
 #define VHOST_PROTOCOL_MQ (1ULL << 0)
+#define VHOST_PROTOCOL_LOG_SHMFD (1ULL << 1)
 #define VHOST_PROTOCOL_REPLY_ACK (1ULL << 3)
 #define VHOST_PROTOCOL_BACKEND_REQ (1ULL << 5)
 #define VHOST_PROTOCOL_RESET_DEVICE (1ULL << 13)
 #define VHOST_PROTOCOL_CONFIGURE_MEM_SLOTS (1ULL << 15)
+#define VHOST_PROTOCOL_DEVICE_STATE (1ULL << 19)
 
 /* Regions in one table, and so descriptors with one message. */
 #define VHOST_TABLE_REGIONS_MAX 8u
@@ -97,8 +104,27 @@ struct vhost_single_region {
 	struct vhost_region region;
 };
 
+struct vhost_log {
+	uint64_t size;
+	uint64_t offset;
+};
+
+struct vhost_transfer {
+	uint32_t direction;
+	uint32_t phase;
+};
+
+#define VHOST_TRANSFER_SAVE 0u
+#define VHOST_TRANSFER_LOAD 1u
+#define VHOST_TRANSFER_PHASE_STOPPED 0u
+
+/* The answer: no descriptor comes with it, and what is below says whether that is an error. */
+#define VHOST_TRANSFER_NO_FD 0x100u
+
 union vhost_payload {
 	uint64_t number;
+	struct vhost_log log;
+	struct vhost_transfer transfer;
 	struct vhost_vring_state state;
 	struct vhost_vring_addr addr;
 	struct vhost_region_table table;

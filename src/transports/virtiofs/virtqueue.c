@@ -34,6 +34,7 @@ void virtqueue_init(struct virtqueue *q)
 void virtqueue_done(struct virtqueue *q)
 {
 	virtqueue_set_call(q, -1);
+	virtqueue_set_log(q, NULL);
 	pthread_cond_destroy(&q->drained);
 	pthread_mutex_destroy(&q->lock);
 }
@@ -43,7 +44,7 @@ void virtqueue_done(struct virtqueue *q)
 struct places {
 	uint64_t descriptors;
 	uint8_t *available;
-	uint8_t *used;
+	struct guest_span used;
 };
 
 static size_t available_size(const struct virtqueue_setup *s)
@@ -97,7 +98,7 @@ static int find_places(const struct virtqueue_setup *s, const struct guest_memor
 	if (rc == 0) {
 		*out = (struct places){.descriptors = descriptors.address,
 				       .available = available.ptr,
-				       .used = used.ptr};
+				       .used = used};
 	}
 	return rc;
 }
@@ -105,7 +106,7 @@ static int find_places(const struct virtqueue_setup *s, const struct guest_memor
 int virtqueue_move(struct virtqueue *q, const struct virtqueue_setup *setup,
 		   struct guest_memory *memory, struct error *err)
 {
-	struct places p = {.used = NULL};
+	struct places p = {.available = NULL};
 	int rc = find_places(setup, memory, &p, err);
 
 	if (rc != 0) {
@@ -118,7 +119,8 @@ int virtqueue_move(struct virtqueue *q, const struct virtqueue_setup *setup,
 	pthread_mutex_lock(&q->lock);
 	q->setup = *setup;
 	q->available = p.available;
-	q->used = p.used;
+	q->used = p.used.ptr;
+	q->used_address = p.used.address;
 	pthread_mutex_unlock(&q->lock);
 	guest_memory_unref(old);
 	return 0;
@@ -339,7 +341,24 @@ static bool wants_call(struct virtqueue *q)
 	return !called || vring_need_event(event, q->used_next, old);
 }
 
-void virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written)
+/* Notes a write to the used ring. */
+static void mark_used(struct virtqueue *q, size_t offset, size_t len)
+{
+	dirty_log_mark(q->log, q->used_address + offset, len);
+}
+
+static void mark_room(struct virtqueue *q, const struct room *room, size_t written)
+{
+	for (unsigned i = 0; i < room->count && written > 0; i++) {
+		size_t n = MIN(written, room->spans[i].len);
+
+		dirty_log_mark(q->log, room->spans[i].address, n);
+		written -= n;
+	}
+}
+
+void virtqueue_push(struct virtqueue *q, uint16_t head, const struct room *room,
+		    uint32_t written)
 {
 	pthread_mutex_lock(&q->lock);
 	size_t entry = q->used_next & (q->setup.size - 1);
@@ -348,6 +367,11 @@ void virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written)
 	memcpy(q->used + RING_ENTRIES + entry * USED_ENTRY_SIZE, &e, sizeof(e));
 	q->used_next++;
 	store16(q->used + RING_INDEX, q->used_next);
+	if (q->log) {
+		mark_room(q, room, written);
+		mark_used(q, RING_ENTRIES + entry * USED_ENTRY_SIZE, sizeof(e));
+		mark_used(q, RING_INDEX, sizeof(uint16_t));
+	}
 	if (wants_call(q)) {
 		virtqueue_signal(q->call_fd);
 	}
@@ -360,6 +384,7 @@ void virtqueue_quiet(struct virtqueue *q)
 	/* With event indexes it is enough not to move ours on. */
 	if (!q->setup.event_idx) {
 		store16(q->used + RING_FLAGS, VRING_USED_F_NO_NOTIFY);
+		mark_used(q, RING_FLAGS, sizeof(uint16_t));
 	}
 }
 
@@ -367,8 +392,10 @@ bool virtqueue_listen(struct virtqueue *q)
 {
 	if (q->setup.event_idx) {
 		store16(q->used + used_size(&q->setup) - 2, q->next);
+		mark_used(q, used_size(&q->setup) - 2, sizeof(uint16_t));
 	} else {
 		store16(q->used + RING_FLAGS, 0);
+		mark_used(q, RING_FLAGS, sizeof(uint16_t));
 	}
 	/* A guest that did not see this has put its chain there before we look. */
 	atomic_thread_fence(memory_order_seq_cst);
@@ -385,6 +412,16 @@ void virtqueue_set_call(struct virtqueue *q, int fd)
 	if (old >= 0) {
 		close(old);
 	}
+}
+
+void virtqueue_set_log(struct virtqueue *q, struct dirty_log *log)
+{
+	pthread_mutex_lock(&q->lock);
+	struct dirty_log *old = q->log;
+
+	q->log = log ? dirty_log_ref(log) : NULL;
+	pthread_mutex_unlock(&q->lock);
+	dirty_log_unref(old);
 }
 
 void virtqueue_signal(int fd)

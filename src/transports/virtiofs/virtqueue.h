@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "transports/virtiofs/dirty_log.h"
 #include "transports/virtiofs/guest_memory.h"
 
 #define VIRTQUEUE_SIZE_MAX 1024u
@@ -55,6 +56,8 @@ struct virtqueue {
 	struct virtqueue_setup setup;
 	const uint8_t *available;
 	uint8_t *used;
+	uint64_t used_address; /* of the guest */
+	struct dirty_log *log; /* a reference, or NULL */
 	uint16_t used_next;
 	uint16_t called_at; /* used_next when the guest was last told or wanted not to be */
 	bool called;        /* called_at means something */
@@ -83,13 +86,23 @@ void virtqueue_stop(struct virtqueue *q);
 int virtqueue_pop(struct virtqueue *q, struct chain *out, struct error *err);
 bool virtqueue_has_work(const struct virtqueue *q);
 
+/* The room of a chain. */
+struct room {
+	const struct guest_span *spans;
+	unsigned count;
+};
+
 /* The chain was used, and this many bytes of its room written. Any thread. */
-void virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written);
+void virtqueue_push(struct virtqueue *q, uint16_t head, const struct room *room,
+		    uint32_t written);
 
 /* The guest need not kick: somebody is looking anyway. */
 void virtqueue_quiet(struct virtqueue *q);
 /* It must kick. True when there is work that came before it could know. */
 bool virtqueue_listen(struct virtqueue *q);
+
+/* Where to note what is written to guest memory from now on, or NULL. At any time. */
+void virtqueue_set_log(struct virtqueue *q, struct dirty_log *log);
 
 /* How to tell the guest: takes over an eventfd, or -1. At any time. */
 void virtqueue_set_call(struct virtqueue *q, int fd);
