@@ -2,9 +2,29 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #define PIPE_SIZE (1 << 20)
+/* Between two looks at whether the reading is to be given up. */
+#define WAIT_MS 100
+
+static bool is_canceled(const struct nar_fd_source *f)
+{
+	return f->cancel && atomic_load_explicit(f->cancel, memory_order_relaxed);
+}
+
+/*
+ * A signal that sets the flag may have read() go on waiting for a peer that says nothing; and
+ * one that comes just before the waiting would be missed without a limit.
+ */
+static void wait_for_bytes(const struct nar_fd_source *f)
+{
+	struct pollfd p = {.fd = f->fd, .events = POLLIN};
+
+	while (f->cancel && !is_canceled(f) && poll(&p, 1, WAIT_MS) == 0) {
+	}
+}
 
 static int read_fd(struct nar_source *s, void *buf, size_t len, size_t *got, struct error *err)
 {
@@ -12,7 +32,8 @@ static int read_fd(struct nar_source *s, void *buf, size_t len, size_t *got, str
 	ssize_t n;
 
 	do {
-		if (f->cancel && atomic_load_explicit(f->cancel, memory_order_relaxed)) {
+		wait_for_bytes(f);
+		if (is_canceled(f)) {
 			return error_set(err, ERROR_CANCELED, "interrupted");
 		}
 		n = read(f->fd, buf, len);

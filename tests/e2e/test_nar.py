@@ -1,17 +1,21 @@
 """The nar commands: NARs written, hashed, read and looked into."""
 import base64
+import fcntl
 import hashlib
 import os
 import pty
 import resource
 import signal
 import subprocess
+import sys
+import termios
 
 import pytest
 
 import harness
 import nars
-from harness import CAIRN, assert_same_tree, cairn, pattern, run, start, write
+from harness import (CAIRN, TIMEOUT, assert_same_tree, cairn, pattern, run, start, wait_until,
+                     write)
 from nix_paths import nixbase32
 
 ODD = [b"\xff\xfe", b"line\nbreak", b" ", b"-rf", b"x" * 255, b"A", b"a.b", b"a-b", b".hid"]
@@ -217,6 +221,24 @@ def test_interrupted_import(store, sample, number):
     assert out == b""
     assert list(store.roots()) == ["sample"]
     assert store.disk_usage() <= usage + 64 * 1024
+
+
+@pytest.mark.parametrize("command", [["import"], ["restore", "out"], ["ls", "-"]],
+                         ids=lambda command: command[0])
+def test_interrupted_waiting(store, folder, command):
+    """One signal does, also when whoever writes the NAR has stopped without closing it."""
+    process = start([CAIRN, "--store", store.path, "nar", *command], cwd=folder,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(nars.GOOD[:100])
+    process.stdin.flush()
+    waiting = lambda: int.from_bytes(fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)),
+                                     sys.byteorder)
+    wait_until(lambda: waiting() == 0, "reading what was written")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(TIMEOUT) == 130
+    assert b"interrupted" in process.stderr.read()
+    process.communicate()
+    harness.live_processes.discard(process)
 
 
 def test_restore(odd, folder):
