@@ -1,4 +1,4 @@
-"""cairn virtiofs as a process: its socket, its sandbox, its end. test_virtiofs_guest.py has guests."""
+"""cairn virtiofs as a process: its socket, sandbox, and end. test_virtiofs_guest.py has guests."""
 import grp
 import os
 import pathlib

@@ -188,8 +188,8 @@ def test_digests_as_attributes(world, guest):
 
 @pytest.mark.parametrize("script", [
     "echo > /mnt/tree/new", "echo > /mnt/tree/run", "echo >> /mnt/tree/small/0001",
-    "mkdir /mnt/tree/new", "rm /mnt/tree/run", "rmdir /mnt/tree/sizes", "mv /mnt/tree/run /mnt/tree/x",
-    "ln /mnt/tree/run /mnt/tree/x", "ln -s x /mnt/tree/x", "chmod 700 /mnt/tree/run",
+    "mkdir /mnt/tree/new", "rm /mnt/tree/run", "rmdir /mnt/tree/sizes",
+    "mv /mnt/tree/run /mnt/tree/x", "ln /mnt/tree/run /mnt/tree/x", "ln -s x /mnt/tree/x", "chmod 700 /mnt/tree/run",
     "chown 1 /mnt/tree/run", "touch /mnt/tree/run", "truncate -s 0 /mnt/tree/run", "mkdir /mnt/new",
     "mknod /mnt/tree/x p",
 ])

@@ -37,8 +37,9 @@ class Output:
 
 def qemu_command(folder, devices, memory, options):
     """
-    devices: (tag, socket) of each file system; options: more properties of theirs. Without KVM, which containers rarely have: so a
-    test does the same everywhere. Emulated cmpxchg16b is faulty in Debian 12's QEMU: without.
+    devices: (tag, socket) of each file system; options: more properties of theirs. Without KVM,
+    which containers rarely have: so a test does the same everywhere. Emulated cmpxchg16b is
+    faulty in Debian 12's QEMU: without.
     """
     command = [
         image.QEMU, "-accel", "tcg", "-cpu", "qemu64,-cx16", "-M", "q35", "-smp", "1",
