@@ -27,6 +27,8 @@ struct fs {
 	atomic_bool session;
 	atomic_bool no_open;
 	atomic_bool no_opendir;
+	/* The root's time changes, so that the kernel reads its listing again: see init.c. */
+	atomic_bool root_is_dated;
 	atomic_bool passthrough;
 	struct backing_table *backings; /* NULL: the transport has no passthrough */
 	struct root_table *root_table;

@@ -4,9 +4,9 @@
 
 /*
  * What we ask of the kernel, as far as it offers it. Left out on purpose: WRITEBACK_CACHE,
- * HANDLE_KILLPRIV, POSIX_ACL and locks (nothing is written), AUTO_INVAL_DATA (nothing changes),
- * SPLICE_* (no gain, and a whole reply does not fit a pipe), READDIRPLUS_AUTO (guesses wrong
- * for walks, which are the common case).
+ * HANDLE_KILLPRIV, POSIX_ACL and locks (nothing is written), AUTO_INVAL_DATA (nothing changes
+ * but, for some, the root), SPLICE_* (no gain, and a whole reply does not fit a pipe),
+ * READDIRPLUS_AUTO (guesses wrong for walks, which are the common case).
  */
 static const uint64_t wanted_flags =
 	FUSE_ASYNC_READ |          /* readahead in parallel */
@@ -36,24 +36,32 @@ static uint64_t choose_flags(const struct fs *fs, uint64_t offered)
 
 /*
  * Without OPENDIR it cannot be refused, and the kernel caches every listing. The root's must
- * not stay cached when the root may grow.
+ * not stay cached when the root may grow: a transport that can tells the kernel to drop it. For
+ * the others the kernel is asked to look at a directory's time before it uses a cached listing,
+ * and the root's time is another one with every second.
  */
-static bool may_do_without_opendir(const struct request *r)
+static bool may_do_without_opendir(const struct request *r, uint64_t offered)
 {
-	bool listing_is_safe = !r->fs->roots_may_grow || (r->flags & FS_CAN_INVALIDATE);
-
-	return r->fs->list_root && listing_is_safe;
+	return (offered & FUSE_NO_OPENDIR_SUPPORT) && r->fs->list_root &&
+	       (!r->fs->roots_may_grow || (r->flags & FS_CAN_INVALIDATE) ||
+		(offered & FUSE_AUTO_INVAL_DATA));
 }
 
-static void session_begin(struct request *r, uint64_t flags)
+static bool root_is_dated(const struct request *r, uint64_t offered)
+{
+	return may_do_without_opendir(r, offered) && r->fs->roots_may_grow &&
+	       !(r->flags & FS_CAN_INVALIDATE);
+}
+
+static void session_begin(struct request *r, uint64_t offered, uint64_t flags)
 {
 	struct fs *fs = r->fs;
 
 	fs_reset(fs);
 	atomic_store(&fs->passthrough, (flags & FUSE_PASSTHROUGH) != 0);
 	atomic_store(&fs->no_open, (flags & FUSE_NO_OPEN_SUPPORT) != 0);
-	atomic_store(&fs->no_opendir,
-		     (flags & FUSE_NO_OPENDIR_SUPPORT) && may_do_without_opendir(r));
+	atomic_store(&fs->no_opendir, may_do_without_opendir(r, offered));
+	atomic_store(&fs->root_is_dated, root_is_dated(r, offered));
 	atomic_store(&fs->session, true);
 }
 
@@ -64,7 +72,8 @@ static void session_answer(struct request *r, const struct fuse_init_in *in)
 	if (in->flags & FUSE_INIT_EXT) {
 		offered |= (uint64_t)in->flags2 << 32;
 	}
-	uint64_t flags = choose_flags(r->fs, offered);
+	uint64_t flags = choose_flags(r->fs, offered) |
+			 (root_is_dated(r, offered) ? FUSE_AUTO_INVAL_DATA : 0);
 	struct fuse_init_out out = {
 		.major = FUSE_KERNEL_VERSION,
 		.minor = MIN(in->minor, (uint32_t)FUSE_MINOR_SPOKEN),
@@ -85,7 +94,7 @@ static void session_answer(struct request *r, const struct fuse_init_in *in)
 		 */
 		fuse_init_out_set_stack_depth(&out, 1);
 	}
-	session_begin(r, flags);
+	session_begin(r, offered, flags);
 	request_reply(r, &out, sizeof(out));
 }
 
@@ -123,6 +132,7 @@ void fs_adopt(struct fs *fs)
 	atomic_store(&fs->passthrough, false);
 	atomic_store(&fs->no_open, false);
 	atomic_store(&fs->no_opendir, false);
+	atomic_store(&fs->root_is_dated, true);
 	atomic_store(&fs->session, true);
 }
 

@@ -194,7 +194,7 @@ static int list_root(struct listing *l, uint64_t offset)
 static bool must_not_be_cached(const struct request *r)
 {
 	return r->header.nodeid == NODE_ID_ROOT && r->fs->roots_may_grow &&
-	       atomic_load(&r->fs->no_opendir);
+	       atomic_load(&r->fs->no_opendir) && !atomic_load(&r->fs->root_is_dated);
 }
 
 static int list(struct request *r, bool plus)

@@ -23,7 +23,8 @@
 #define STATE_SESSION 1u
 #define STATE_NO_OPEN 2u
 #define STATE_NO_OPENDIR 4u
-#define STATE_FLAGS (STATE_SESSION | STATE_NO_OPEN | STATE_NO_OPENDIR)
+#define STATE_ROOT_IS_DATED 8u
+#define STATE_FLAGS (STATE_SESSION | STATE_NO_OPEN | STATE_NO_OPENDIR | STATE_ROOT_IS_DATED)
 
 #define HEADER_SIZE 44u
 #define CONTENT_SIZE (16u + DIGEST_SIZE)
@@ -122,7 +123,8 @@ static uint32_t state_flags(const struct fs *fs)
 {
 	return (atomic_load(&fs->session) ? STATE_SESSION : 0) |
 	       (atomic_load(&fs->no_open) ? STATE_NO_OPEN : 0) |
-	       (atomic_load(&fs->no_opendir) ? STATE_NO_OPENDIR : 0);
+	       (atomic_load(&fs->no_opendir) ? STATE_NO_OPENDIR : 0) |
+	       (atomic_load(&fs->root_is_dated) ? STATE_ROOT_IS_DATED : 0);
 }
 
 int fs_save(struct fs *fs, struct buffer *out, struct error *err)
@@ -400,6 +402,7 @@ static int restore(struct fs *fs, struct bytes in, struct error *err)
 	atomic_store(&fs->passthrough, false);
 	atomic_store(&fs->no_open, (h.flags & STATE_NO_OPEN) != 0);
 	atomic_store(&fs->no_opendir, (h.flags & STATE_NO_OPENDIR) != 0);
+	atomic_store(&fs->root_is_dated, (h.flags & STATE_ROOT_IS_DATED) != 0);
 	atomic_store(&fs->session, (h.flags & STATE_SESSION) != 0);
 	return 0;
 }

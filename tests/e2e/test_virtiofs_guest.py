@@ -12,7 +12,7 @@ import pytest
 
 import harness
 from conftest import Daemons, Guests
-from harness import HELPERS, SLOW, Store, pattern, run, write
+from harness import HELPERS, SLOW, Store, pattern, run, wait_until, write
 from nix_paths import StorePath
 from virtiofs_daemon import SANITIZED
 
@@ -222,7 +222,8 @@ def test_new_names_appear(world, guest):
     assert "No such file" in guest.run("ls /mnt/later", check=False).text
     world.store.add(world.tree / "odd", "later")
     assert guest.read("cat /mnt/later/-dash") == "odd"
-    assert guest.read("ls -1 /mnt") == "later\ntree"
+    # The kernel looks at the root's listing again when a second has passed.
+    wait_until(lambda: guest.read("ls -1 /mnt") == "later\ntree", "the new name in the listing")
 
 
 def test_pause(world, guest):

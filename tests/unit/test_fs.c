@@ -40,6 +40,7 @@ static void test_init_negotiates(void **state)
 {
 	struct driver *d = *state;
 
+	d->flags = FS_CAN_INVALIDATE;
 	assert_int_equal(driver_init(d, UINT64_MAX), 0);
 	struct fuse_init_out out = init_out(d);
 
@@ -362,6 +363,54 @@ static void test_open(void **state)
 	assert_int_equal(out.open_flags, FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR);
 }
 
+static void get_root(struct driver *d, struct fuse_attr_out *out)
+{
+	const struct fuse_getattr_in in = {.dummy = 0};
+
+	assert_int_equal(request(d, FUSE_GETATTR, FUSE_ROOT_ID, &in, sizeof(in)), 0);
+	memcpy(out, d->reply.fixed, sizeof(*out));
+}
+
+/*
+ * With one that cannot, and a kernel that looks at times: no OPENDIR, but the root's time is
+ * another one whenever it is asked for.
+ */
+static void test_no_opendir_with_times(void **state)
+{
+	struct driver *d = *state;
+	const struct fuse_open_in in = {.flags = O_RDONLY};
+	struct fuse_init_out init;
+	struct fuse_attr_out one, other;
+	struct fuse_attr tree;
+
+	assert_int_equal(driver_init(d, FUSE_NO_OPENDIR_SUPPORT | FUSE_AUTO_INVAL_DATA), 0);
+	memcpy(&init, d->reply.fixed, sizeof(init));
+	assert_true(init.flags & FUSE_AUTO_INVAL_DATA);
+	assert_int_equal(request(d, FUSE_OPENDIR, FUSE_ROOT_ID, &in, sizeof(in)), -ENOSYS);
+	get_root(d, &one);
+	get_root(d, &other);
+	assert_int_equal(one.attr_valid, 1);
+	assert_int_equal(one.attr.mtime + one.attr.ctime, 0);
+	assert_int_not_equal(one.attr.mtimensec, other.attr.mtimensec);
+	assert_int_equal(getattr(d, walk(d, "tree").nodeid, &tree), 0);
+	assert_int_equal(tree.mtimensec, 0);
+	assert_int_equal(read_at(d, FUSE_READDIRPLUS, FUSE_ROOT_ID, 1 << 20, 4096), 0);
+	assert_false(d->reply.invalidate_root);
+
+	/* Not asked of a kernel that is told, nor where the root's listing is refused. */
+	d->flags = FS_CAN_INVALIDATE;
+	assert_int_equal(driver_init(d, FUSE_NO_OPENDIR_SUPPORT | FUSE_AUTO_INVAL_DATA), 0);
+	memcpy(&init, d->reply.fixed, sizeof(init));
+	assert_false(init.flags & FUSE_AUTO_INVAL_DATA);
+	get_root(d, &one);
+	assert_int_equal(one.attr.mtimensec, 0);
+	d->flags = 0;
+	d->options.list_root = false;
+	driver_remount(d);
+	assert_int_equal(driver_init(d, FUSE_NO_OPENDIR_SUPPORT | FUSE_AUTO_INVAL_DATA), 0);
+	assert_int_equal(request(d, FUSE_OPENDIR, FUSE_ROOT_ID, &in, sizeof(in)), -EPERM);
+}
+
 /* With a transport that can tell the kernel to drop the root's listing. */
 static void test_no_opendir_with_notices(void **state)
 {
@@ -593,6 +642,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_wrong_kinds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_opendir_with_notices, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_opendir_with_times, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_missing_directory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_corrupt_directory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_missing_and_wrong_blobs, setup, teardown),
