@@ -76,7 +76,7 @@ static int fill_piece(struct restoring *re, struct bytes *rest, size_t *len, str
 static int copy_content(struct restoring *re, struct output *out, struct error *err)
 {
 	struct bytes rest = {0};
-	size_t len;
+	size_t len = 0;
 
 	do {
 		int r = check_canceled(re, err);
@@ -166,7 +166,7 @@ static int begin_directory(struct restoring *re, int dirfd, const char *name, st
 	return 0;
 }
 
-static int restore_item(struct restoring *re, const struct nar_item *item, struct error *err)
+static int make_item(struct restoring *re, const struct nar_item *item, struct error *err)
 {
 	char buffer[NODE_NAME_MAX + 1];
 	const char *name;
@@ -180,9 +180,17 @@ static int restore_item(struct restoring *re, const struct nar_item *item, struc
 	case NAR_DIRECTORY:
 		return begin_directory(re, dirfd, name, err);
 	case NAR_DIRECTORY_END:
-		close(re->dirs[--re->depth]);
-		return 0;
+		break;
 	}
+	return 0;
+}
+
+static int restore_item(struct restoring *re, const struct nar_item *item, struct error *err)
+{
+	if (item->event != NAR_DIRECTORY_END) {
+		return make_item(re, item, err);
+	}
+	close(re->dirs[--re->depth]);
 	return 0;
 }
 
