@@ -254,11 +254,13 @@ static void test_written_pages(void **state)
 	}
 	assert_true(is_marked(log, f->queues[1].base + 0x6000));
 	assert_false(is_marked(log, f->queues[1].base));
-	assert_false(is_marked(log, f->queues[0].base + 0x6000));
 	assert_false(is_marked(log, border - 20000 - 4096));
 	assert_false(is_marked(log, border + 20000 + 4096));
-	/* 11 pages, the header of the reply, the ring with its event index */
-	assert_in_range(count_marked(log), 12, 14);
+	/*
+	 * 11 pages, the header of the reply, the ring with its event index; and the event index of
+	 * queue 0, if it was looked at meanwhile.
+	 */
+	assert_in_range(count_marked(log), 12, 15);
 	/* No more when that is over. */
 	features = FRONTEND_FEATURES;
 	assert_int_equal(frontend_ask(f, VHOST_SET_FEATURES, &features, 8, NULL, 0), 0);
