@@ -53,7 +53,9 @@ def add_plain(paths):
     """Each refers to some of those before it, in contents, in links, and to itself."""
     made = []
     for number in range(PLAIN_PATHS):
-        references = sorted({made[(number * k) % number] for k in (1, 3, 7)}) if number else []
+        # The one before, one half way, one near: long chains that meet again.
+        places = {number - 1, number // 2, max(0, number - 7)}
+        references = sorted(made[place] for place in places) if number else []
 
         def make(on_disk, path, references=references, number=number):
             write(on_disk / "list", "\n".join([path, *references]) + "\n")
