@@ -257,8 +257,8 @@ static void test_written_pages(void **state)
 	assert_false(is_marked(log, border - 20000 - 4096));
 	assert_false(is_marked(log, border + 20000 + 4096));
 	/*
-	 * 11 pages, the header of the reply, the ring with its event index; and the event index of
-	 * queue 0, if it was looked at meanwhile.
+	 * 11 pages, the header of the reply, the ring with its event index; and the event index
+	 * of queue 0, if it was looked at meanwhile.
 	 */
 	assert_in_range(count_marked(log), 12, 15);
 	/* No more when that is over. */
