@@ -26,18 +26,18 @@ struct path_signature {
 
 /* A value; zeroed is empty. It owns what it points to. */
 struct path_info {
-	struct store_path path;
 	struct root_node node;
-	uint64_t nar_size; /* never 0 */
-	uint8_t nar_sha256[SHA256_SIZE];
+	uint64_t nar_size;             /* never 0 */
 	struct store_path *references; /* in the order of store_path_compare, unique */
 	size_t reference_count;
 	struct path_signature *signatures; /* no two are equal, though they may share a name */
 	size_t signature_count;
-	bool has_deriver;
+	struct content_address ca; /* if has_ca */
+	struct store_path path;
+	uint8_t nar_sha256[SHA256_SIZE];
 	struct store_path deriver; /* the name without ".drv", and short enough for it */
+	bool has_deriver;
 	bool has_ca;
-	struct content_address ca;
 };
 
 void path_info_done(struct path_info *info);

@@ -6,6 +6,7 @@
 #include "nix/nixbase32.h"
 #include "nix/path_info_service.h"
 
+// NOLINTNEXTLINE(misc-redundant-expression): two limits that happen to be equal today
 _Static_assert(PATH_INFO_MESSAGE_MAX <= RECORD_VALUE_MAX, "a record must have room");
 
 struct path_info_store {
