@@ -1,0 +1,28 @@
+#pragma once
+
+/*
+ * For back ends: what stands behind the schemes of addresses (store.h). memory:// and file://
+ * are always there; schemes of rooms above this one are added when the program starts.
+ */
+
+#include "base/url.h"
+#include "services/store.h"
+
+struct store_scheme {
+	const char *name;
+	const char *form;              /* an example, for messages: "file:///path" */
+	const char *const *parameters; /* names, NULL behind the last; NULL: none */
+	/* Whether an address makes sense; its parameters have known names. */
+	int (*check)(const struct url *address, struct error *err);
+	int (*open)(struct store *out, const struct url *address, unsigned flags,
+		    struct error *err);
+	/* Asker, see store_folder(); NULL where there never is a folder. */
+	int (*folder)(const struct url *address, char path[PATH_MAX], struct error *err);
+	/* See store_rebuild(); NULL where there is no index. */
+	int (*rebuild)(const struct url *address, struct store_rebuilt *out, struct error *err);
+};
+
+#define STORE_SCHEMES_MAX 16
+
+/* Before the first address is looked at, and before there are threads. scheme is borrowed. */
+void store_scheme_add(const struct store_scheme *scheme);
