@@ -134,14 +134,10 @@ def mount(folder, sanitizer_folder):
 
     yield make
     # The last first: it may lie over another one.
-    clean = [made.clean_up() for made in reversed(mounts)]
-    for made in mounts:
-        # Shown by pytest when the test failed.
-        print(f"---- daemon of {made.path}: exit {made.code}\n{made.log()}")
-    assert all(clean), "a daemon did not end cleanly"
+    harness.clean_up_daemons(mounts[::-1])
 
 
-class Daemons:
+class VirtiofsDaemons:
     """A factory: it(store, options…) is a cairn virtiofs that listens when it returns."""
 
     def __init__(self, folder):
@@ -151,19 +147,13 @@ class Daemons:
     def __call__(self, store, *args, list_root=True, socket=None, wait=True, **kw):
         number = len(self.made)
         options = [*args, *(["--list-root"] if list_root else [])]
-        made = virtiofs_daemon.Daemon(store, socket or self.folder / f"socket{number}", options,
-                                      self.folder / f"virtiofs{number}.log", **kw)
+        made = virtiofs_daemon.VirtiofsDaemon(
+            store, socket or self.folder / f"socket{number}", options,
+            self.folder / f"virtiofs{number}.log", **kw)
         self.made.append(made)
         if wait:
             made.wait_ready()
         return made
-
-    def clean_up(self):
-        clean = [made.clean_up() for made in self.made]
-        for made in self.made:
-            # Shown by pytest when the test failed.
-            print(f"---- cairn virtiofs {made.socket}: exit {made.code}\n{made.log()}")
-        assert all(clean), "a daemon did not end cleanly"
 
 
 class Guests:
@@ -191,9 +181,9 @@ class Guests:
 
 @pytest.fixture
 def virtiofs(folder, sanitizer_folder):
-    daemons = Daemons(folder)
+    daemons = VirtiofsDaemons(folder)
     yield daemons
-    daemons.clean_up()
+    harness.clean_up_daemons(daemons.made)
 
 
 @pytest.fixture

@@ -190,44 +190,39 @@ def force_unmount(path):
             return
 
 
-# How the mounts of root show file contents, for a run of all tests in that mode; see --io.
-IO = os.environ.get("CAIRN_TEST_IO")
+class Daemon:
+    """A process that serves until it is told to stop."""
 
-
-class Mount:
-    """A mount with its daemon in the foreground."""
-
-    def __init__(self, store, path, args, log, prefix=(), program=None, env=None):
-        self.path = pathlib.Path(path)
+    def __init__(self, args, log, *, env=None, **kw):
         self.log_path = pathlib.Path(log)
         self.code = None
-        live_mounts.add(str(path))
-        if IO and AS_ROOT and not prefix and not any(str(a).startswith("--io") for a in args):
-            args = [f"--io={IO}", *args]
         with open(log, "wb") as f:
-            self.process = start(
-                [*prefix, program or CAIRN, "--store", store.path, "mount", "--foreground",
-                 *args, path],
-                stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=environment(env),
-            )
+            self.process = start(args, stdin=subprocess.DEVNULL, stdout=f, stderr=f,
+                                 env=environment(env), **kw)
 
-    def __truediv__(self, name):
-        return self.path / name
-
-    def __fspath__(self):
-        return str(self.path)
+    @property
+    def pid(self):
+        return self.process.pid
 
     def log(self):
         return self.log_path.read_text(errors="surrogateescape")
 
-    def is_mounted(self):
-        return mount_entry(self.path) is not None
+    def is_alive(self):
+        return self.process.poll() is None
 
-    def wait_ready(self):
-        wait_mounts(self.is_mounted, "mounting", lambda: self.process.poll() is None)
+    def wait_logged(self, text):
+        """Until it has said this."""
+        def logged():
+            # Asked first: what it said at its end is in the log by then.
+            alive = self.is_alive()
+            found = text in self.log()
+            assert found or alive, f"the daemon ended: {self.log()}"
+            return found
+
+        wait_until(logged, text)
 
     def wait_exit(self):
-        """The daemon's exit code."""
+        """The exit code."""
         if self.code is None:
             self.code = self.process.wait(TIMEOUT / 2)
             live_processes.discard(self.process)
@@ -235,14 +230,12 @@ class Mount:
 
     def stop(self, number=signal.SIGTERM):
         """Sends a signal and returns the exit code."""
-        if self.process.poll() is None:
+        if self.is_alive():
             self.process.send_signal(number)
-        code = self.wait_exit()
-        live_mounts.discard(str(self.path))
-        return code
+        return self.wait_exit()
 
     def clean_up(self):
-        """Ends whatever is left; false when that took force."""
+        """Ends it if it has not ended; false when that took force."""
         clean = True
         if self.code is None:
             try:
@@ -251,11 +244,77 @@ class Mount:
                 clean = False
                 self.process.kill()
                 self.wait_exit()
+        return clean
+
+    # ---- What the system says of it ----
+
+    def status(self, name):
+        """A field of /proc/PID/status."""
+        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key == name:
+                return value.strip()
+        raise KeyError(name)
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def own_memory(self):
+        """Bytes that are no files and not shared."""
+        return int(self.status("RssAnon").split()[0]) * 1024
+
+
+# How the mounts of root show file contents, for a run of all tests in that mode; see --io.
+IO = os.environ.get("CAIRN_TEST_IO")
+
+
+class Mount(Daemon):
+    """A mount with its daemon in the foreground."""
+
+    def __init__(self, store, path, args, log, prefix=(), program=None, env=None):
+        self.path = pathlib.Path(path)
+        live_mounts.add(str(path))
+        if IO and AS_ROOT and not prefix and not any(str(a).startswith("--io") for a in args):
+            args = [f"--io={IO}", *args]
+        super().__init__([*prefix, program or CAIRN, "--store", store.path, "mount",
+                          "--foreground", *args, path], log, env=env)
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def is_mounted(self):
+        return mount_entry(self.path) is not None
+
+    def wait_ready(self):
+        wait_mounts(self.is_mounted, "mounting", self.is_alive)
+
+    def stop(self, number=signal.SIGTERM):
+        code = super().stop(number)
+        live_mounts.discard(str(self.path))
+        return code
+
+    def clean_up(self):
+        """Ends whatever is left; false when that took force."""
+        clean = super().clean_up()
         if self.is_mounted():
             clean = False
             force_unmount(self.path)
         live_mounts.discard(str(self.path))
         return clean
+
+
+def clean_up_daemons(daemons):
+    """Ends all of them, and shows what they logged: pytest prints it when the test failed."""
+    clean = [made.clean_up() for made in daemons]
+    for made in daemons:
+        print(f"---- {made.log_path.name}: exit {made.code}\n{made.log()}")
+    assert all(clean), "a daemon did not end cleanly"
 
 
 def break_hangs():
