@@ -5,6 +5,7 @@
 #include "castore/directory.h"
 #include "cli/cli.h"
 #include "cli/json.h"
+#include "cli/ls_options.h"
 #include "cli/output.h"
 
 /* Trees of other programs may be deeper than what can be imported here. */
@@ -12,11 +13,7 @@
 
 struct ls {
 	struct store store;
-	bool json;
-	bool detailed;
-	bool recursive;
-	bool escape;
-	char end;           /* of a line */
+	struct ls_options options;
 	struct buffer path; /* of the entry, below what was asked for */
 };
 
@@ -57,26 +54,18 @@ static void print_json(const struct ls *ls, const struct node *node)
 
 static void print_text(const struct ls *ls, const struct node *node)
 {
-	if (ls->detailed) {
-		uint64_t size =
-			node->kind == NODE_SYMLINK ? (uint64_t)node->target.len : node->size;
-
-		printf("%s %12" PRIu64 " ", output_mode(node), size);
+	if (ls->options.detailed) {
+		printf("%s %12" PRIu64 " ", output_mode(node), ls_size(node));
 		output_digest(node);
 		putchar(' ');
 	}
-	output_name(buffer_bytes(&ls->path), ls->escape);
-	if (ls->detailed && node->kind == NODE_SYMLINK) {
-		fputs(" -> ", stdout);
-		output_name(node->target, ls->escape);
-	}
-	putchar(ls->end);
+	ls_print_name(&ls->options, buffer_bytes(&ls->path), node);
 }
 
 /* Stops early when nobody reads any more: main() says so. */
 static int print_entry(const struct ls *ls, const struct node *node, struct error *err)
 {
-	if (ls->json) {
+	if (ls->options.json) {
 		print_json(ls, node);
 	} else {
 		print_text(ls, node);
@@ -132,7 +121,7 @@ static int step(struct ls *ls, struct levels *l, struct error *err)
 	set_path(ls, level->path_len, e.name);
 	int r = print_entry(ls, &e.node, err);
 
-	if (r == 0 && ls->recursive && e.node.kind == NODE_DIRECTORY) {
+	if (r == 0 && ls->options.recursive && e.node.kind == NODE_DIRECTORY) {
 		r = push_level(ls, l, &e.node.digest, err);
 	}
 	return r;
@@ -182,7 +171,7 @@ static int list_roots(struct ls *ls, struct error *err)
 		if (r == 0) {
 			r = print_entry(ls, &root->node.node, err);
 		}
-		if (r == 0 && ls->recursive && root->node.node.kind == NODE_DIRECTORY) {
+		if (r == 0 && ls->options.recursive && root->node.node.kind == NODE_DIRECTORY) {
 			r = list_directory(ls, &root->node.node.digest, err);
 		}
 		buffer_done(&root->name);
@@ -226,32 +215,12 @@ static int list_all(struct cli *cli, struct ls *ls, char **arguments, size_t cou
 
 static int run_ls(struct cli *cli, const struct cli_command *command, int argc, char **argv)
 {
-	static const struct option options[] = {CLI_LONG_OPTIONS,
-						{"long", no_argument, NULL, 'l'},
-						{"recursive", no_argument, NULL, 'R'},
-						{"null", no_argument, NULL, '0'},
-						{0}};
-	struct ls ls = {.escape = output_to_terminal(), .end = '\n'};
-	int c, code;
+	struct ls ls = {0};
+	int code;
 
-	while ((c = cli_next_option(cli, command, argc, argv, CLI_SHORT_OPTIONS "lR0", options,
-				    &code)) != -1) {
-		switch (c) {
-		case 'l':
-			ls.detailed = true;
-			break;
-		case 'R':
-			ls.recursive = true;
-			break;
-		case '0':
-			ls.end = '\0';
-			ls.escape = false;
-			break;
-		default:
-			return code;
-		}
+	if (!ls_options_parse(&ls.options, cli, command, argc, argv, &code)) {
+		return code;
 	}
-	ls.json = cli->json;
 	return list_all(cli, &ls, argv + optind, (size_t)(argc - optind));
 }
 

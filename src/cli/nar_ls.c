@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "cli/cli.h"
+#include "cli/ls_options.h"
 #include "cli/nar_file.h"
 #include "cli/output.h"
 #include "nix/nar_reader.h"
@@ -11,12 +12,8 @@ struct nar_ls {
 	struct nar_file file;
 	struct nar_reader *reader;
 	struct buffer wanted; /* path of what is to be listed, empty: all */
-	bool json;
-	bool detailed;
-	bool recursive;
-	bool escape;
+	struct ls_options options;
 	bool found;
-	char end; /* of a line */
 };
 
 static struct node node_of(const struct nar_item *item)
@@ -54,24 +51,16 @@ static void print_details(const struct node *node)
 	if (node->kind == NODE_DIRECTORY) {
 		printf("%s %12s ", output_mode(node), "-");
 	} else {
-		uint64_t size =
-			node->kind == NODE_SYMLINK ? (uint64_t)node->target.len : node->size;
-
-		printf("%s %12" PRIu64 " ", output_mode(node), size);
+		printf("%s %12" PRIu64 " ", output_mode(node), ls_size(node));
 	}
 }
 
 static void print_text(const struct nar_ls *ls, struct bytes name, const struct node *node)
 {
-	if (ls->detailed) {
+	if (ls->options.detailed) {
 		print_details(node);
 	}
-	output_name(name, ls->escape);
-	if (ls->detailed && node->kind == NODE_SYMLINK) {
-		fputs(" -> ", stdout);
-		output_name(node->target, ls->escape);
-	}
-	putchar(ls->end);
+	ls_print_name(&ls->options, name, node);
 }
 
 /*
@@ -94,7 +83,7 @@ static bool is_listed(struct nar_ls *ls, const struct nar_item *item, struct byt
 		return false;
 	}
 	*name = bytes_of(path.ptr + skip, path.len - skip);
-	return ls->recursive || !memchr(name->ptr, '/', name->len);
+	return ls->options.recursive || !memchr(name->ptr, '/', name->len);
 }
 
 /* To the end, also when all was seen: only then it is known to be a NAR. */
@@ -110,7 +99,7 @@ static int list(struct nar_ls *ls, struct error *err)
 		}
 		struct node node = node_of(&item);
 
-		(ls->json ? print_json : print_text)(ls, name, &node);
+		(ls->options.json ? print_json : print_text)(ls, name, &node);
 		/* Stops early when nobody reads any more: main() says so. */
 		if (ferror(stdout)) {
 			return error_set(err, ERROR_IO, "cannot write to standard output");
@@ -141,35 +130,15 @@ static int list_file(struct nar_ls *ls, const char *path, const char *wanted)
 
 static int run_ls(struct cli *cli, const struct cli_command *command, int argc, char **argv)
 {
-	static const struct option options[] = {CLI_LONG_OPTIONS,
-						{"long", no_argument, NULL, 'l'},
-						{"recursive", no_argument, NULL, 'R'},
-						{"null", no_argument, NULL, '0'},
-						{0}};
-	struct nar_ls ls = {.escape = output_to_terminal(), .end = '\n'};
-	int c, code;
+	struct nar_ls ls = {0};
+	int code;
 
-	while ((c = cli_next_option(cli, command, argc, argv, CLI_SHORT_OPTIONS "lR0", options,
-				    &code)) != -1) {
-		switch (c) {
-		case 'l':
-			ls.detailed = true;
-			break;
-		case 'R':
-			ls.recursive = true;
-			break;
-		case '0':
-			ls.end = '\0';
-			ls.escape = false;
-			break;
-		default:
-			return code;
-		}
+	if (!ls_options_parse(&ls.options, cli, command, argc, argv, &code)) {
+		return code;
 	}
 	if (argc - optind != 1 && argc - optind != 2) {
 		return cli_usage(command, "a file is needed, and at most one path");
 	}
-	ls.json = cli->json;
 	return list_file(&ls, argv[optind], argv[optind + 1]);
 }
 
