@@ -14,54 +14,12 @@
 
 #include <cmocka.h>
 
-#include "stalled_blobs.h"
-#include "test_fs_driver.h"
 #include "transports/virtiofs/guest_memory.h"
 #include "transports/virtiofs/vhost_device.h"
-#include "vhost_frontend.h"
-
-struct fixture {
-	struct driver *driver;
-	struct blob_service *blobs;
-	struct server server;
-	struct frontend bad;
-	struct frontend good; /* another one of the same server */
-	uint64_t good_id;
-	struct frontend_reply reply;
-};
-
-static int setup(void **state)
-{
-	struct fixture *x = xcalloc(1, sizeof(*x));
-
-	x->driver = driver_new();
-	x->blobs = stalled_blobs_new(x->driver->store.blobs);
-	x->driver->options.blobs = x->blobs;
-	server_start(&x->server, &x->driver->options, 4, false);
-	frontend_open(&x->good, &x->server);
-	frontend_boot(&x->good);
-	x->good_id = frontend_walk(&x->good, "tree/sub");
-	frontend_open(&x->bad, &x->server);
-	*state = x;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *x = *state;
-
-	assert_int_equal(frontend_getattr(&x->good, x->good_id), 0);
-	frontend_close(&x->good);
-	frontend_close(&x->bad);
-	server_stop(&x->server);
-	blob_service_unref(x->blobs);
-	driver_free(x->driver);
-	free(x);
-	return 0;
-}
+#include "two_frontends.h"
 
 /* The bad one is dropped, and comes again. */
-static void check_dropped(struct fixture *x)
+static void check_dropped(struct two_frontends *x)
 {
 	assert_true(frontend_dropped(&x->bad));
 	frontend_close(&x->bad);
@@ -72,7 +30,7 @@ static void check_dropped(struct fixture *x)
 
 static void test_features(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const uint64_t unknown = 1ull << 40;
 	const uint64_t none = 0;
@@ -91,7 +49,7 @@ static void test_features(void **state)
 /* Nobody waits for an answer that was not agreed on. */
 static void test_acknowledgements_are_a_feature(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 
 	frontend_send(f, VHOST_SET_OWNER, VHOST_NEED_REPLY, NULL, 0, NULL, 0);
@@ -102,7 +60,7 @@ static void test_acknowledgements_are_a_feature(void **state)
 
 static void test_backend_channel(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	int pair[2];
 	char byte;
@@ -122,7 +80,7 @@ static void test_backend_channel(void **state)
 
 static void test_memory_table(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	struct vhost_region_table t = {
 		.count = 2, .regions = {frontend_region(0).region, frontend_region(1).region}};
@@ -147,7 +105,7 @@ static void test_memory_table(void **state)
 
 static void test_memory_slots(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const struct vhost_single_region r = frontend_region(1);
 
@@ -169,7 +127,7 @@ static void test_memory_slots(void **state)
 /* Without PROTOCOL_FEATURES a ring runs as soon as it is set up. */
 static void test_rings_of_old_front_ends(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const uint64_t features = VIRTIO_F_VERSION_1;
 	const struct vhost_region_table t = {
@@ -254,7 +212,7 @@ static unsigned count_descriptors(void)
 
 static void test_bad_messages(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	uint8_t zeros[sizeof(union vhost_payload)] = {0};
 	int fds[60];
 	unsigned before;
@@ -302,7 +260,7 @@ static void test_bad_headers(void **state)
 		{VHOST_SET_FEATURES, VHOST_VERSION, 4096},
 		{VHOST_SET_FEATURES, VHOST_VERSION, UINT32_MAX},
 	};
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 
 	for (size_t i = 0; i < ARRAY_SIZE(headers); i++) {
 		frontend_send_raw(&x->bad, &headers[i], sizeof(headers[i]));
@@ -312,7 +270,7 @@ static void test_bad_headers(void **state)
 
 static void test_broken_off(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	const struct vhost_header header = {VHOST_SET_FEATURES, VHOST_VERSION, 8};
 
 	for (size_t len = 1; len <= sizeof(header); len += 11) {
@@ -325,7 +283,7 @@ static void test_broken_off(void **state)
 /* Bytes that come one by one are a message all the same. */
 static void test_slow_message(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	const struct vhost_header header = {VHOST_GET_QUEUE_NUM, VHOST_VERSION, 0};
 	uint64_t answer;
 
@@ -340,7 +298,7 @@ static void test_slow_message(void **state)
 /* Questions without end, and nobody who reads the answers. */
 static void test_deaf_front_end(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	const struct vhost_header header = {VHOST_GET_FEATURES, VHOST_VERSION, 0};
 	ssize_t n;
 
@@ -380,7 +338,7 @@ static uint64_t try_ring(struct frontend *f, uint32_t size, uint64_t descriptors
 
 static void test_bad_rings(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const uint64_t d = f->queues[1].base;
 	const uint64_t a = d + 0x4000;
@@ -419,7 +377,7 @@ static void test_bad_rings(void **state)
 
 static void test_old_driver(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 
 	frontend_negotiate(&x->bad, VHOST_F_PROTOCOL_FEATURES);
 	frontend_share_memory(&x->bad);
@@ -430,7 +388,7 @@ static void test_old_driver(void **state)
 
 static void test_stopped_ring_has_a_base(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct vhost_vring_state s = {5, 1234};
 
 	frontend_negotiate(&x->bad, FRONTEND_FEATURES);
@@ -444,7 +402,7 @@ static void test_stopped_ring_has_a_base(void **state)
 
 static void test_no_descriptor_on_purpose(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const uint64_t number = 1 | VHOST_VRING_NO_FD;
 
@@ -464,7 +422,7 @@ static void test_no_descriptor_on_purpose(void **state)
 /* Descriptors that are not what they should be. */
 static void test_strange_descriptors(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const uint64_t number = 1;
 	int ends[2];
@@ -507,7 +465,7 @@ static uint64_t try_region(struct frontend *f, int fd, uint64_t address, uint64_
 
 static void test_bad_regions(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const uint64_t k = 4096;
 	int folder = open("/", O_RDONLY | O_CLOEXEC | O_DIRECTORY);
@@ -541,7 +499,7 @@ static void test_bad_regions(void **state)
 
 static void test_as_many_regions_as_offered(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 
 	frontend_negotiate(f, FRONTEND_FEATURES);
@@ -557,7 +515,7 @@ static void test_as_many_regions_as_offered(void **state)
 /* The memory of requests that are under way stays until they are answered. */
 static void test_memory_goes_in_the_middle(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const struct fuse_read_in in = {.size = 5};
 
@@ -585,7 +543,7 @@ static void test_memory_goes_in_the_middle(void **state)
 /* The file of the memory shrinks under the server, which is SIGBUS for whoever looks there. */
 static void test_memory_is_cut_off(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const struct fuse_read_in in = {.size = 5};
 
@@ -609,7 +567,8 @@ static void test_memory_is_cut_off(void **state)
 
 int main(void)
 {
-#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define WITH_SERVER(test) \
+	cmocka_unit_test_setup_teardown(test, two_frontends_setup, two_frontends_teardown)
 	const struct CMUnitTest tests[] = {
 		WITH_SERVER(test_features),
 		WITH_SERVER(test_acknowledgements_are_a_feature),

@@ -10,49 +10,16 @@
 #include <cmocka.h>
 #include <linux/virtio_ring.h>
 
-#include "stalled_blobs.h"
-#include "test_fs_driver.h"
-#include "vhost_frontend.h"
+#include "two_frontends.h"
 
-struct fixture {
-	struct driver *driver;
-	struct blob_service *blobs;
-	struct server server;
-	struct frontend bad;
-	struct frontend good; /* another guest of the same server */
-	uint64_t good_id;
-	struct frontend_reply reply;
-};
-
+/* The bad guest has begun like the good one. */
 static int setup(void **state)
 {
-	struct fixture *x = xcalloc(1, sizeof(*x));
+	int rc = two_frontends_setup(state);
+	struct two_frontends *x = *state;
 
-	x->driver = driver_new();
-	x->blobs = stalled_blobs_new(x->driver->store.blobs);
-	x->driver->options.blobs = x->blobs;
-	server_start(&x->server, &x->driver->options, 4, false);
-	frontend_open(&x->good, &x->server);
-	frontend_boot(&x->good);
-	x->good_id = frontend_walk(&x->good, "tree/sub");
-	frontend_open(&x->bad, &x->server);
 	frontend_boot(&x->bad);
-	*state = x;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *x = *state;
-
-	assert_int_equal(frontend_getattr(&x->good, x->good_id), 0);
-	frontend_close(&x->good);
-	frontend_close(&x->bad);
-	server_stop(&x->server);
-	blob_service_unref(x->blobs);
-	driver_free(x->driver);
-	free(x);
-	return 0;
+	return rc;
 }
 
 static void wait_for(int fd)
@@ -73,7 +40,7 @@ static void restart(struct frontend *f)
 }
 
 /* Queue 1 stands still, says so, and works again when it is set up anew. */
-static void check_broken(struct fixture *x)
+static void check_broken(struct two_frontends *x)
 {
 	struct frontend *f = &x->bad;
 
@@ -141,7 +108,7 @@ static const struct bad_chain bad_chains[] = {
 
 static void test_bad_chains(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad_chains); i++) {
@@ -160,7 +127,7 @@ static void test_bad_chains(void **state)
 /* The first descriptor of the table is the last of memory, and says that one more follows. */
 static void test_table_across_the_end(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 
 	frontend_put_descriptor(
@@ -195,7 +162,7 @@ static void offer_table(struct frontend *f, unsigned count)
 
 static void test_longest_chain(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	uint32_t written;
 
 	/* All in it is the same byte, a request that asks for its own end. */
@@ -211,7 +178,7 @@ static void test_longest_chain(void **state)
 
 static void test_indirect_was_not_agreed_on(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend f;
 
 	frontend_open(&f, &x->server);
@@ -230,7 +197,7 @@ static void test_indirect_was_not_agreed_on(void **state)
 
 static void test_index_beyond_the_ring(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 
 	f->queues[1].available = (uint16_t)(f->queues[1].available + f->queues[1].size);
@@ -242,7 +209,7 @@ static void test_index_beyond_the_ring(void **state)
 /* One chain offered once more while it and all others are under way. */
 static void test_more_chains_than_descriptors(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend f;
 	const struct fuse_read_in in = {.size = 5};
 
@@ -298,7 +265,7 @@ static int error_of_reply(struct frontend *f)
 
 static void test_requests_without_sense(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	struct fuse_in_header header = {
 		.len = sizeof(header) + 16, .opcode = FUSE_GETATTR, .nodeid = 1};
@@ -325,7 +292,7 @@ static void test_requests_without_sense(void **state)
 
 static void test_too_little_room(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	struct {
 		struct fuse_in_header header;
@@ -353,7 +320,7 @@ static void test_too_little_room(void **state)
 /* Whatever the first bytes are, and whatever the room is. */
 static void test_any_opcode(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	struct {
 		struct fuse_in_header header;
@@ -374,7 +341,7 @@ static void test_any_opcode(void **state)
 /* Reads of one guest wait for the store; it is answered otherwise, and so are others. */
 static void test_slow_store(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const struct fuse_read_in in = {.size = 5};
 	uint64_t id = frontend_walk(f, "file");
@@ -399,7 +366,7 @@ static void test_slow_store(void **state)
 /* Stopping a ring waits for what is under way in it. */
 static void test_stop_waits(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	struct frontend *f = &x->bad;
 	const struct fuse_read_in in = {.size = 5};
 	struct vhost_vring_state base = {1, 0};
@@ -420,7 +387,7 @@ static void test_stop_waits(void **state)
 /* The front end goes while requests are under way. */
 static void test_vanish_in_the_middle(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	const struct fuse_read_in in = {.size = 5};
 
 	for (unsigned round = 0; round < 5; round++) {
@@ -445,7 +412,7 @@ static void test_vanish_in_the_middle(void **state)
 /* The server ends although the store does not answer; the thread that waits ends later. */
 static void test_stop_while_stalled(void **state)
 {
-	struct fixture *x = *state;
+	struct two_frontends *x = *state;
 	const struct fuse_read_in in = {.size = 5};
 	struct server s;
 	struct frontend f;
@@ -466,7 +433,7 @@ static void test_stop_while_stalled(void **state)
 
 int main(void)
 {
-#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, setup, two_frontends_teardown)
 	const struct CMUnitTest tests[] = {
 		WITH_SERVER(test_bad_chains),
 		WITH_SERVER(test_table_across_the_end),
