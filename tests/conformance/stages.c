@@ -152,15 +152,19 @@ static void test_empty(void **state)
 	check_all(&f->store, 1);
 }
 
+static void stage_two(struct fixture *f, struct store *a, struct store *b)
+{
+	expect(0, store_stage(&f->store, a, &err));
+	expect(0, store_stage(&f->store, b, &err));
+}
+
 /* They do not see each other, and what both have survives the end of either. */
 static void test_two_stages(void **state)
 {
 	struct fixture *f = *state;
-	struct store a = {0};
-	struct store b = {0};
+	struct store a = {0}, b = {0};
 
-	expect(0, store_stage(&f->store, &a, &err));
-	expect(0, store_stage(&f->store, &b, &err));
+	stage_two(f, &a, &b);
 	put_all(&a, 1);
 	put_all(&b, 2);
 	check_none(&a, 2);
@@ -187,11 +191,9 @@ static void test_two_stages(void **state)
 static void test_both_commit(void **state)
 {
 	struct fixture *f = *state;
-	struct store a = {0};
-	struct store b = {0};
+	struct store a = {0}, b = {0};
 
-	expect(0, store_stage(&f->store, &a, &err));
-	expect(0, store_stage(&f->store, &b, &err));
+	stage_two(f, &a, &b);
 	put_all(&a, 1);
 	put_all(&b, 1);
 	put_all(&b, 2);
