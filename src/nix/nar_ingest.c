@@ -2,7 +2,6 @@
 
 #include "base/pipeline.h"
 #include "nix/nar_blocks.h"
-#include "nix/nar_source.h"
 
 /*
  * The source is read into blocks, and parsed where it was read. What the parser finds in a
@@ -421,13 +420,4 @@ int nar_ingest(struct store *store, struct nar_source *source,
 		memcpy(out->sha256, hash.bytes, SHA256_SIZE);
 	}
 	return rc;
-}
-
-int nar_ingest_fd(struct store *store, int fd, const struct nar_options *options,
-		  struct nar_read *out, struct error *err)
-{
-	struct nar_fd_source source;
-
-	nar_fd_source_init(&source, fd, options ? options->cancel : NULL);
-	return nar_ingest(store, &source.base, options, out, err);
 }

@@ -28,6 +28,3 @@ struct nar_read {
  */
 int nar_ingest(struct store *store, struct nar_source *source,
 	       const struct nar_options *options, struct nar_read *out, struct error *err);
-/* The same from a descriptor; a pipe is made larger. */
-int nar_ingest_fd(struct store *store, int fd, const struct nar_options *options,
-		  struct nar_read *out, struct error *err);

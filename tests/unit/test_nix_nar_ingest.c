@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "nar_tree.h"
 #include "nix/nar_ingest.h"
+#include "nix/nar_source.h"
 #include "nix/nar_writer.h"
 #include "nix_vectors.h"
 #include "services/memory.h"
@@ -326,6 +327,14 @@ static void *write_pipe(void *arg)
 	return NULL;
 }
 
+static int ingest_fd(int fd, struct nar_read *out, struct error *err)
+{
+	struct nar_fd_source source;
+
+	nar_fd_source_init(&source, fd, NULL);
+	return nar_ingest(&nar_store, &source.base, NULL, out, err);
+}
+
 static void test_from_pipe(void **state unused)
 {
 	struct dice dice = {.state = 26};
@@ -339,7 +348,7 @@ static void test_from_pipe(void **state unused)
 	assert_int_equal(pipe(fds), 0);
 	end.fd = fds[1];
 	assert_int_equal(pthread_create(&thread, NULL, write_pipe, &end), 0);
-	assert_int_equal(nar_ingest_fd(&nar_store, fds[0], NULL, &read, NULL), 0);
+	assert_int_equal(ingest_fd(fds[0], &read, NULL), 0);
 	pthread_join(thread, NULL);
 	close(fds[0]);
 	assert_true(node_equal(&read.node.node, &tree));
@@ -353,7 +362,7 @@ static void test_from_bad_descriptor(void **state unused)
 	struct nar_read read = {0};
 	struct error err = {0};
 
-	assert_true(nar_ingest_fd(&nar_store, -1, NULL, &read, &err) < 0);
+	assert_true(ingest_fd(-1, &read, &err) < 0);
 	assert_int_equal(err.os_errno, EBADF);
 }
 
