@@ -43,7 +43,11 @@ int error_set(struct error *err, enum error_code code, const char *fmt, ...) pri
 /* For a failed system call: the code follows from errnum, and its text is appended. */
 int error_set_errno(struct error *err, int errnum, const char *fmt, ...) printf_like(3, 4);
 
-/* Puts "context: " before the message. Returns -code again. */
+/*
+ * Puts "context: " before the message of the failure that err holds. Returns its -code again;
+ * where err is NULL nothing knows the code any more, and it becomes ERROR_IO: who wants to tell
+ * codes apart passes an error.
+ */
 int error_wrap(struct error *err, const char *fmt, ...) printf_like(2, 3);
 
 /* The errno that a caller in the kernel or in C should see for a failure: positive. */

@@ -41,18 +41,13 @@ struct fuse_dev {
 	pthread_t reader;
 };
 
-unsigned fuse_dev_default_threads(void)
-{
-	return request_pool_default_threads() + 1;
-}
-
 int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
 		 struct error *err)
 {
 	struct fuse_dev *d = xcalloc(1, sizeof(*d));
 
 	if (threads == 0) {
-		threads = fuse_dev_default_threads();
+		threads = request_pool_default_threads() + 1;
 	}
 	d->fd = fd;
 	d->fs = fs;

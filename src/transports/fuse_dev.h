@@ -15,10 +15,10 @@
 
 struct fuse_dev;
 
-/* Threads, the reader among them, for `threads` of 0: enough to keep a slow store busy. */
-unsigned fuse_dev_default_threads(void);
-
-/* Takes over fd. fs is borrowed. threads: 1 answers everything in the reader; 0: default. */
+/*
+ * Takes over fd. fs is borrowed. threads, the reader among them: 1 answers everything in the
+ * reader; 0: enough to keep a slow store busy.
+ */
 int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
 		 struct error *err);
 /* Closes the descriptor, which ends the connection if it still lives. Not while run. */

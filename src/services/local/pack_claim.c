@@ -11,8 +11,9 @@
 #include "base/endian.h"
 #include "base/io.h"
 
-int pack_committed_length(struct local_store *s, uint64_t number, uint64_t *out,
-			  struct error *err)
+/* 0 when the index knows no such pack. */
+static int committed_length(struct local_store *s, uint64_t number, uint64_t *out,
+			    struct error *err)
 {
 	uint8_t key[8], value[8];
 
@@ -72,7 +73,7 @@ static int claim_existing(struct local_store *s, uint64_t number, struct claimed
 	uint64_t length;
 
 	local_pack_name(name, number);
-	int rc = pack_committed_length(s, number, &length, err);
+	int rc = committed_length(s, number, &length, err);
 
 	if (rc || length >= PACK_SIZE_TARGET) {
 		return rc;
@@ -88,7 +89,7 @@ static int claim_existing(struct local_store *s, uint64_t number, struct claimed
 		return 0;
 	}
 	/* Again under the lock: its last writer may have committed since. */
-	rc = pack_committed_length(s, number, &length, err);
+	rc = committed_length(s, number, &length, err);
 	if (rc || length >= PACK_SIZE_TARGET) {
 		close(fd);
 		return rc;
@@ -155,7 +156,7 @@ int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *er
 void pack_release(struct local_store *s, int fd, uint64_t number)
 {
 	uint64_t length;
-	int rc = pack_committed_length(s, number, &length, NULL);
+	int rc = committed_length(s, number, &length, NULL);
 
 	if (rc == 0) {
 		rc = ftruncate(fd, (off_t)MAX(length, PACK_HEADER_SIZE));

@@ -18,6 +18,3 @@ int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *er
  * gets it back.
  */
 void pack_release(struct local_store *s, int fd, uint64_t number);
-/* Committed length of a pack; 0 when the index knows none. */
-int pack_committed_length(struct local_store *s, uint64_t number, uint64_t *out,
-			  struct error *err);
