@@ -69,7 +69,8 @@ int file_fault(struct fs *fs, const struct node *file, int rc, const struct erro
 
 static int read_blob(struct request *r, const struct node *file, uint64_t offset, size_t len)
 {
-	unsigned flags = r->flags & FS_NOWAIT ? BLOB_READ_NOWAIT : 0;
+	unsigned flags = (r->flags & FS_NOWAIT ? BLOB_READ_NOWAIT : 0) |
+			 (r->flags & FS_LOCAL ? BLOB_READ_LOCAL : 0);
 	struct error err = {.code = ERROR_NONE};
 	size_t got = 0;
 	int rc = blob_service_read(r->fs->blobs, &file->digest, offset, r->reply->data, len,

@@ -92,12 +92,24 @@ void fs_complain(struct fs *fs, const struct digest *digest, const char *fmt, ..
 	log_error("%s", text);
 }
 
-/* Gets a Directory object that the tree refers to: absent is a fault like any other. */
-static int load_directory(struct fs *fs, const struct digest *digest, struct directory **out)
+bool request_avoids_peers(const struct request *r)
 {
-	struct error err = {.code = ERROR_NONE};
-	int rc = directory_service_get(fs->directories, digest, out, &err);
+	return (r->flags & (FS_NOWAIT | FS_LOCAL)) != 0;
+}
 
+/* Gets a Directory object that the tree refers to: absent is a fault like any other. */
+static int load_directory(struct request *r, const struct digest *digest,
+			  struct directory **out)
+{
+	struct fs *fs = r->fs;
+	struct error err = {.code = ERROR_NONE};
+	bool wait = !request_avoids_peers(r);
+	int rc = wait ? directory_service_get(fs->directories, digest, out, &err)
+		      : directory_service_get_nowait(fs->directories, digest, out, &err);
+
+	if (rc == -ERROR_WOULD_BLOCK && !wait) {
+		return HANDLED_BLOCKED;
+	}
 	if (rc == 0) {
 		fs_complain(fs, digest, "directory %s is absent", digest_text(digest));
 	} else if (rc < 0) {
@@ -111,7 +123,7 @@ static int folder_load(struct request *r, struct folder *folder)
 {
 	struct fs *fs = r->fs;
 	struct error err = {.code = ERROR_NONE};
-	int rc = load_directory(fs, &folder->digest, &folder->directory);
+	int rc = load_directory(r, &folder->digest, &folder->directory);
 
 	if (rc != 0) {
 		return rc;

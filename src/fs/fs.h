@@ -79,12 +79,14 @@ struct fs_reply {
 enum fs_handle_flags {
 	FS_NOWAIT = 1,         /* rather FS_BLOCKED than wait for a disk or a peer */
 	FS_CAN_INVALIDATE = 2, /* the transport can notify the kernel: always or never */
+	FS_LOCAL = 4,          /* wait for a disk, but rather FS_BLOCKED than for a peer */
 };
 
 enum fs_outcome {
 	FS_REPLY,    /* send the reply */
 	FS_NO_REPLY, /* none is due */
-	FS_BLOCKED,  /* with FS_NOWAIT: nothing was done; ask again without it, on any thread */
+	/* With FS_NOWAIT or FS_LOCAL: nothing was done; ask again without it, on any thread. */
+	FS_BLOCKED,
 };
 
 /*

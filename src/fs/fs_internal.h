@@ -48,9 +48,12 @@ struct request {
 
 /* Beside 0 (answered) and a positive errno, what a handler may return. */
 #define HANDLED_SILENTLY (-1) /* no reply is due */
-#define HANDLED_BLOCKED (-2)  /* only with FS_NOWAIT */
+#define HANDLED_BLOCKED (-2)  /* only with FS_NOWAIT or FS_LOCAL */
 
 typedef int (*fs_handler)(struct request *r);
+
+/* True when the request is not to wait for a peer. */
+bool request_avoids_peers(const struct request *r);
 
 /* Copies a structure out of the arguments, whose length the table has checked. */
 #define request_arg(r, out) memcpy((out), (r)->arg.ptr, sizeof(*(out)))
@@ -66,7 +69,8 @@ int request_reply_bytes(struct request *r, struct bytes b);
 int request_object(struct request *r, struct object *out);
 /*
  * The directory that the request is about, its content loaded: 0, ESTALE, ENOTDIR, EIO (and a
- * line in the log that names the digest). Not for the root. Ended with folder_done.
+ * line in the log that names the digest), or HANDLED_BLOCKED. Not for the root. Ended with
+ * folder_done.
  */
 int request_folder(struct request *r, struct folder *out);
 

@@ -174,6 +174,9 @@ static int list_root(struct listing *l, uint64_t offset)
 	if (!fs->list_root) {
 		return EPERM;
 	}
+	if (request_avoids_peers(l->request) && !root_nodes_is_local(fs->roots)) {
+		return HANDLED_BLOCKED;
+	}
 	l->ino = NODE_ID_ROOT;
 	if (!root_resume_name(fs, offset, &after) || !listing_add_dots(l, offset, l->ino)) {
 		return 0;

@@ -99,6 +99,10 @@ static int lookup_in_root(struct request *r, struct bytes name)
 {
 	struct root_node node cleanup(root_node_done) = {.node.size = 0};
 	struct error err = {.code = ERROR_NONE};
+
+	if (request_avoids_peers(r) && !root_nodes_is_local(r->fs->roots)) {
+		return HANDLED_BLOCKED;
+	}
 	int rc = root_nodes_lookup(r->fs->roots, name, &node, &err);
 
 	if (rc > 0) {

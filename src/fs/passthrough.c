@@ -61,12 +61,23 @@ static int register_blob(struct request *r, const struct node *file, struct back
 	return rc < 0 ? error_to_errno(&err) : 0;
 }
 
+/* Opening a blob that a peer has would fetch it: a byte tells where it is. */
+static bool is_at_peer(struct request *r, const struct node *file)
+{
+	struct error err = {.code = ERROR_NONE};
+	size_t got;
+
+	return blob_service_read(r->fs->blobs, &file->digest, 0, r->reply->data, 1,
+				 BLOB_READ_LOCAL, &got, &err) == -ERROR_WOULD_BLOCK;
+}
+
 int passthrough_open(struct request *r, const struct node *file, struct fuse_open_out *out)
 {
 	struct backing backing;
 
 	if (backing_table_find(r->fs->backings, &file->digest, &backing) == 0) {
-		if (r->flags & FS_NOWAIT) {
+		if ((r->flags & FS_NOWAIT) ||
+		    ((r->flags & FS_LOCAL) && is_at_peer(r, file))) {
 			return HANDLED_BLOCKED;
 		}
 		int rc = register_blob(r, file, &backing);

@@ -193,6 +193,7 @@ struct path_info_service *path_info_lru_new(struct path_info_service *inner, siz
 
 	path_info_service_init(&l->base, &lru_ops);
 	l->inner = path_info_service_ref(inner);
+	l->base.is_local = path_info_service_is_local(inner);
 	pthread_mutex_init(&l->lock, NULL);
 	l->capacity = MAX(count, (size_t)1);
 	l->bucket_count = 1;

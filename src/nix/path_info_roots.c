@@ -107,5 +107,6 @@ struct root_nodes *path_info_roots_new(struct path_info_service *s)
 
 	root_nodes_init(&r->base, &roots_ops);
 	r->infos = path_info_service_ref(s);
+	r->base.is_local = path_info_service_is_local(s);
 	return &r->base;
 }

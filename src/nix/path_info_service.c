@@ -7,6 +7,7 @@ void path_info_service_init(struct path_info_service *s,
 			    const struct path_info_service_ops *ops)
 {
 	s->ops = ops;
+	s->is_local = false;
 	atomic_init(&s->refs, 1);
 }
 
@@ -98,4 +99,9 @@ int path_info_service_remove_many(struct path_info_service *s, const struct stor
 				  size_t count, size_t *removed, struct error *err)
 {
 	return s->ops->remove(s, paths, count, removed, err);
+}
+
+bool path_info_service_is_local(const struct path_info_service *s)
+{
+	return s->is_local;
 }

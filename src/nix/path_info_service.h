@@ -37,6 +37,8 @@ int path_info_service_put_many(struct path_info_service *s, const struct path_in
 typedef bool (*path_info_visit)(void *context, const struct path_info *info);
 int path_info_service_list(struct path_info_service *s, const uint8_t *after,
 			   path_info_visit visit, void *context, struct error *err);
+/* True when getting and listing never wait for a peer. */
+bool path_info_service_is_local(const struct path_info_service *s);
 /* Asker: forgets a path; 0 when it was not there. ERROR_UNSUPPORTED where that cannot be. */
 int path_info_service_remove(struct path_info_service *s,
 			     const uint8_t hash[STORE_PATH_HASH_SIZE], struct error *err);
@@ -79,6 +81,7 @@ struct path_info_service_ops {
 struct path_info_service {
 	const struct path_info_service_ops *ops;
 	_Atomic unsigned refs;
+	bool is_local; /* false, the careful answer, unless the back end sets it */
 };
 
 void path_info_service_init(struct path_info_service *s,

@@ -82,6 +82,7 @@ struct path_info_service *path_info_signer_new(struct path_info_service *inner,
 
 	path_info_service_init(&p->base, &signer_ops);
 	p->inner = path_info_service_ref(inner);
+	p->base.is_local = path_info_service_is_local(inner);
 	p->key = key;
 	return &p->base;
 }

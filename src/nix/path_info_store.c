@@ -170,5 +170,6 @@ struct path_info_service *path_info_store_new(struct store *store)
 
 	path_info_service_init(&p->base, &store_ops);
 	p->table = record_table_ref(store->path_infos);
+	p->base.is_local = record_table_is_local(p->table);
 	return &p->base;
 }

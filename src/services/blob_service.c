@@ -214,7 +214,7 @@ int blob_service_read_by_open(struct blob_service *s, const struct digest *diges
 {
 	struct blob_reader *r cleanup(cleanup_blob_reader) = NULL;
 
-	if (flags & BLOB_READ_NOWAIT) {
+	if (flags & (BLOB_READ_NOWAIT | BLOB_READ_LOCAL)) {
 		return error_set(err, ERROR_WOULD_BLOCK, "blob %s has to be opened",
 				 digest_text(digest));
 	}

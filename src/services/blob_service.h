@@ -71,6 +71,7 @@ int blob_service_put_file(struct blob_service *s, int fd, uint64_t size,
 
 enum blob_read_flags {
 	BLOB_READ_NOWAIT = 1, /* ERROR_WOULD_BLOCK rather than wait for a disk or a peer */
+	BLOB_READ_LOCAL = 2,  /* the same, but a disk may be waited for */
 };
 
 /*

@@ -69,6 +69,21 @@ int directory_service_get(struct directory_service *s, const struct digest *dige
 	return rc <= 0 ? rc : decode_stored(digest, encoding, len, out, err);
 }
 
+int directory_service_get_nowait(struct directory_service *s, const struct digest *digest,
+				 struct directory **out, struct error *err)
+{
+	uint8_t *encoding;
+	size_t len;
+
+	if (!s->ops->get_nowait) {
+		return error_set(err, ERROR_WOULD_BLOCK, "directory %s is at a peer",
+				 digest_text(digest));
+	}
+	int rc = s->ops->get_nowait(s, digest, &encoding, &len, err);
+
+	return rc <= 0 ? rc : decode_stored(digest, encoding, len, out, err);
+}
+
 int directory_service_has(struct directory_service *s, const struct digest *digest,
 			  struct error *err)
 {

@@ -20,6 +20,12 @@ DEFINE_CLEANUP(cleanup_directory_service, struct directory_service *, directory_
 /* Asker: a reference for the caller. */
 int directory_service_get(struct directory_service *s, const struct digest *digest,
 			  struct directory **out, struct error *err);
+/*
+ * The same, but ERROR_WOULD_BLOCK rather than wait for a peer. A disk may be waited for:
+ * Directories are small, and read before they are asked for again.
+ */
+int directory_service_get_nowait(struct directory_service *s, const struct digest *digest,
+				 struct directory **out, struct error *err);
 /* Asker, without reading more than an index. */
 int directory_service_has(struct directory_service *s, const struct digest *digest,
 			  struct error *err);
@@ -51,6 +57,9 @@ struct directory_service_ops {
 	/* The stored encoding, malloc'd for the caller; checked by the functions above. */
 	int (*get)(struct directory_service *s, const struct digest *digest, uint8_t **encoding,
 		   size_t *len, struct error *err);
+	/* For directory_service_get_nowait(). NULL where get always asks a peer. */
+	int (*get_nowait)(struct directory_service *s, const struct digest *digest,
+			  uint8_t **encoding, size_t *len, struct error *err);
 	int (*has)(struct directory_service *s, const struct digest *digest, struct error *err);
 	int (*put)(struct directory_service *s, struct directory *d, struct error *err);
 	int (*sync)(struct directory_service *s, struct error *err);

@@ -275,11 +275,10 @@ static int memory_blobs_put_hashed(struct blob_service *s, struct bytes content,
 
 /* Memory is at hand, so there is never anything to wait for. */
 static int memory_blobs_read(struct blob_service *s, const struct digest *digest,
-			     uint64_t offset, void *buf, size_t len, unsigned flags,
+			     uint64_t offset, void *buf, size_t len, unsigned flags unused,
 			     size_t *got, struct error *err)
 {
-	return blob_service_read_by_open(s, digest, offset, buf, len,
-					 flags & ~(unsigned)BLOB_READ_NOWAIT, got, err);
+	return blob_service_read_by_open(s, digest, offset, buf, len, 0, got, err);
 }
 
 static int memory_blobs_sync(struct blob_service *s unused, struct error *err unused)
@@ -389,6 +388,7 @@ static const struct directory_service_ops memory_directories_ops = {
 	.name = "memory",
 	.destroy = memory_directories_destroy,
 	.get = memory_directories_get,
+	.get_nowait = memory_directories_get,
 	.has = memory_directories_has,
 	.put = memory_directories_put,
 	.sync = memory_directories_sync,

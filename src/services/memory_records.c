@@ -120,6 +120,7 @@ struct record_table *memory_records_new(void)
 	struct memory_records *m = xcalloc(1, sizeof(*m));
 
 	record_table_init(&m->base, &memory_records_ops);
+	m->base.is_local = true;
 	pthread_mutex_init(&m->lock, NULL);
 	return &m->base;
 }

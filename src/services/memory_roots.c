@@ -148,6 +148,7 @@ struct root_nodes *memory_roots_new(void)
 	struct memory_roots *m = xcalloc(1, sizeof(*m));
 
 	root_nodes_init(&m->base, &memory_roots_ops);
+	m->base.is_local = true;
 	pthread_mutex_init(&m->lock, NULL);
 	return &m->base;
 }

@@ -5,6 +5,7 @@
 void record_table_init(struct record_table *t, const struct record_table_ops *ops)
 {
 	t->ops = ops;
+	t->is_local = false;
 	atomic_init(&t->refs, 1);
 }
 
@@ -89,4 +90,9 @@ int record_table_list(struct record_table *t, struct bytes after, record_visit v
 	int rc = after.len ? check_key(after, err) : 0;
 
 	return rc < 0 ? rc : t->ops->list(t, after, visit, context, err);
+}
+
+bool record_table_is_local(const struct record_table *t)
+{
+	return t->is_local;
 }

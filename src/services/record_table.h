@@ -46,6 +46,8 @@ int record_table_remove_many(struct record_table *t, const struct bytes *keys, s
 typedef bool (*record_visit)(void *context, struct bytes key, struct bytes value);
 int record_table_list(struct record_table *t, struct bytes after, record_visit visit,
 		      void *context, struct error *err);
+/* True when getting and listing never wait for a peer. */
+bool record_table_is_local(const struct record_table *t);
 
 /* ---- For back ends ---- */
 
@@ -65,6 +67,7 @@ struct record_table_ops {
 struct record_table {
 	const struct record_table_ops *ops;
 	_Atomic unsigned refs;
+	bool is_local; /* false, the careful answer, unless the back end sets it */
 };
 
 void record_table_init(struct record_table *t, const struct record_table_ops *ops);

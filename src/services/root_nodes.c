@@ -27,6 +27,7 @@ void root_node_set(struct root_node *n, const struct node *node)
 void root_nodes_init(struct root_nodes *r, const struct root_nodes_ops *ops)
 {
 	r->ops = ops;
+	r->is_local = false;
 	atomic_init(&r->refs, 1);
 }
 
@@ -97,4 +98,9 @@ int root_nodes_remove(struct root_nodes *r, struct bytes name, struct error *err
 bool root_nodes_may_grow(const struct root_nodes *r)
 {
 	return r->ops->may_grow;
+}
+
+bool root_nodes_is_local(const struct root_nodes *r)
+{
+	return r->is_local;
 }

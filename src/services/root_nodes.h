@@ -46,6 +46,8 @@ int root_nodes_put(struct root_nodes *r, struct bytes name, const struct node *n
 int root_nodes_remove(struct root_nodes *r, struct bytes name, struct error *err);
 /* True when names may appear later: then a mount must not remember that a name is absent. */
 bool root_nodes_may_grow(const struct root_nodes *r);
+/* True when looking up and listing never wait for a peer. */
+bool root_nodes_is_local(const struct root_nodes *r);
 
 /* ---- For back ends ---- */
 
@@ -65,6 +67,7 @@ struct root_nodes_ops {
 struct root_nodes {
 	const struct root_nodes_ops *ops;
 	_Atomic unsigned refs;
+	bool is_local; /* false, the careful answer, unless the back end sets it */
 };
 
 void root_nodes_init(struct root_nodes *r, const struct root_nodes_ops *ops);

@@ -83,6 +83,7 @@ static const struct directory_service_ops directory_ops = {
 	.name = "file",
 	.destroy = directories_destroy,
 	.get = directories_get,
+	.get_nowait = directories_get,
 	.has = directories_has,
 	.put = directories_put,
 	.sync = directories_sync,

@@ -128,6 +128,7 @@ struct record_table *local_path_infos_new(struct local_store *s, bool read_only)
 	struct local_records *r = xcalloc(1, sizeof(*r));
 
 	record_table_init(&r->base, &records_ops);
+	r->base.is_local = true;
 	r->table = &logged_path_infos;
 	r->store = local_store_ref(s);
 	r->read_only = read_only;

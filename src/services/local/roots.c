@@ -155,6 +155,7 @@ struct root_nodes *local_roots_new(struct local_store *s, bool read_only)
 	struct local_roots *r = xcalloc(1, sizeof(*r));
 
 	root_nodes_init(&r->base, &root_ops);
+	r->base.is_local = true;
 	r->store = local_store_ref(s);
 	r->read_only = read_only;
 	return &r->base;
