@@ -83,10 +83,10 @@ gpr_timespec grpc_library_deadline(uint64_t milliseconds)
 	if (milliseconds == 0) {
 		return lib->gpr_inf_future(GPR_CLOCK_MONOTONIC);
 	}
-	return lib->gpr_time_add(lib->gpr_now(GPR_CLOCK_MONOTONIC),
-				 lib->gpr_time_from_millis(
-					 (int64_t)MIN(milliseconds, (uint64_t)INT64_MAX),
-					 GPR_TIMESPAN));
+	return lib->gpr_time_add(
+		lib->gpr_now(GPR_CLOCK_MONOTONIC),
+		lib->gpr_time_from_millis((int64_t)MIN(milliseconds, (uint64_t)INT64_MAX),
+					  GPR_TIMESPAN));
 }
 
 grpc_slice grpc_library_static_slice(const char *text)

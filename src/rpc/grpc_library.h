@@ -17,66 +17,66 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
-#define GRPC_LIBRARY_FUNCTIONS(F)                     \
-	F(gpr_free)                                   \
-	F(gpr_inf_future)                             \
-	F(gpr_inf_past)                               \
-	F(gpr_now)                                    \
-	F(gpr_set_log_function)                       \
-	F(gpr_time_add)                               \
-	F(gpr_time_from_millis)                       \
-	F(gpr_time_sub)                               \
-	F(gpr_time_to_millis)                         \
-	F(gpr_convert_clock_type)                     \
-	F(grpc_byte_buffer_destroy)                   \
-	F(grpc_byte_buffer_length)                    \
-	F(grpc_call_auth_context)                     \
-	F(grpc_call_cancel)                           \
-	F(grpc_call_cancel_with_status)               \
-	F(grpc_call_details_destroy)                  \
-	F(grpc_call_details_init)                     \
-	F(grpc_call_get_peer)                         \
-	F(grpc_call_start_batch)                      \
-	F(grpc_call_unref)                            \
-	F(grpc_channel_check_connectivity_state)      \
-	F(grpc_channel_create)                        \
-	F(grpc_channel_create_call)                   \
-	F(grpc_channel_credentials_release)           \
-	F(grpc_channel_destroy)                       \
-	F(grpc_channel_watch_connectivity_state)      \
-	F(grpc_completion_queue_create_for_next)      \
-	F(grpc_completion_queue_create_for_pluck)     \
-	F(grpc_completion_queue_destroy)              \
-	F(grpc_completion_queue_next)                 \
-	F(grpc_completion_queue_pluck)                \
-	F(grpc_completion_queue_shutdown)             \
-	F(grpc_header_nonbin_value_is_legal)          \
-	F(grpc_init)                                  \
-	F(grpc_insecure_credentials_create)           \
-	F(grpc_insecure_server_credentials_create)    \
-	F(grpc_metadata_array_destroy)                \
-	F(grpc_metadata_array_init)                   \
-	F(grpc_raw_byte_buffer_create)                \
-	F(grpc_server_add_channel_from_fd)            \
-	F(grpc_server_add_http2_port)                 \
-	F(grpc_server_cancel_all_calls)               \
-	F(grpc_server_create)                         \
-	F(grpc_server_credentials_release)            \
-	F(grpc_server_destroy)                        \
-	F(grpc_server_register_completion_queue)      \
-	F(grpc_server_request_call)                   \
-	F(grpc_server_shutdown_and_notify)            \
-	F(grpc_server_start)                          \
-	F(grpc_shutdown)                              \
-	F(grpc_slice_from_copied_buffer)              \
-	F(grpc_slice_from_static_buffer)              \
-	F(grpc_slice_new_with_user_data)              \
-	F(grpc_slice_unref)                           \
-	F(grpc_ssl_credentials_create_ex)             \
-	F(grpc_ssl_server_certificate_config_create)  \
-	F(grpc_ssl_server_certificate_config_destroy) \
+#define GRPC_LIBRARY_FUNCTIONS(F)                                  \
+	F(gpr_free)                                                \
+	F(gpr_inf_future)                                          \
+	F(gpr_inf_past)                                            \
+	F(gpr_now)                                                 \
+	F(gpr_set_log_function)                                    \
+	F(gpr_time_add)                                            \
+	F(gpr_time_from_millis)                                    \
+	F(gpr_time_sub)                                            \
+	F(gpr_time_to_millis)                                      \
+	F(gpr_convert_clock_type)                                  \
+	F(grpc_byte_buffer_destroy)                                \
+	F(grpc_byte_buffer_length)                                 \
+	F(grpc_call_auth_context)                                  \
+	F(grpc_call_cancel)                                        \
+	F(grpc_call_cancel_with_status)                            \
+	F(grpc_call_details_destroy)                               \
+	F(grpc_call_details_init)                                  \
+	F(grpc_call_get_peer)                                      \
+	F(grpc_call_start_batch)                                   \
+	F(grpc_call_unref)                                         \
+	F(grpc_channel_check_connectivity_state)                   \
+	F(grpc_channel_create)                                     \
+	F(grpc_channel_create_call)                                \
+	F(grpc_channel_credentials_release)                        \
+	F(grpc_channel_destroy)                                    \
+	F(grpc_channel_watch_connectivity_state)                   \
+	F(grpc_completion_queue_create_for_next)                   \
+	F(grpc_completion_queue_create_for_pluck)                  \
+	F(grpc_completion_queue_destroy)                           \
+	F(grpc_completion_queue_next)                              \
+	F(grpc_completion_queue_pluck)                             \
+	F(grpc_completion_queue_shutdown)                          \
+	F(grpc_header_nonbin_value_is_legal)                       \
+	F(grpc_init)                                               \
+	F(grpc_insecure_credentials_create)                        \
+	F(grpc_insecure_server_credentials_create)                 \
+	F(grpc_metadata_array_destroy)                             \
+	F(grpc_metadata_array_init)                                \
+	F(grpc_raw_byte_buffer_create)                             \
+	F(grpc_server_add_channel_from_fd)                         \
+	F(grpc_server_add_http2_port)                              \
+	F(grpc_server_cancel_all_calls)                            \
+	F(grpc_server_create)                                      \
+	F(grpc_server_credentials_release)                         \
+	F(grpc_server_destroy)                                     \
+	F(grpc_server_register_completion_queue)                   \
+	F(grpc_server_request_call)                                \
+	F(grpc_server_shutdown_and_notify)                         \
+	F(grpc_server_start)                                       \
+	F(grpc_shutdown)                                           \
+	F(grpc_slice_from_copied_buffer)                           \
+	F(grpc_slice_from_static_buffer)                           \
+	F(grpc_slice_new_with_user_data)                           \
+	F(grpc_slice_unref)                                        \
+	F(grpc_ssl_credentials_create_ex)                          \
+	F(grpc_ssl_server_certificate_config_create)               \
+	F(grpc_ssl_server_certificate_config_destroy)              \
 	F(grpc_ssl_server_credentials_create_options_using_config) \
-	F(grpc_ssl_server_credentials_create_with_options) \
+	F(grpc_ssl_server_credentials_create_with_options)         \
 	F(grpc_ssl_server_credentials_options_destroy)
 
 struct grpc_library {
@@ -90,7 +90,8 @@ extern struct grpc_library grpc_library;
 
 /*
  * Loads the library if need be, and starts it; each success is matched by an unref after which
- * the caller has nothing of it any more. ERROR_UNSUPPORTED when it is not installed. Any thread.
+ * the caller has nothing of it any more. ERROR_UNSUPPORTED when it is not installed. Any
+ * thread.
  */
 int grpc_library_ref(struct error *err);
 void grpc_library_unref(void);

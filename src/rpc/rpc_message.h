@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * One message of a call, as bytes. A value; zeroed is none. It comes from the library in pieces,
- * which need not be put together to be read.
+ * One message of a call, as bytes. A value; zeroed is none. It comes from the library in
+ * pieces, which need not be put together to be read.
  */
 
 #include "base/bytes.h"

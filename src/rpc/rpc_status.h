@@ -2,8 +2,8 @@
 
 /*
  * Statuses of gRPC and our error codes, in one place. There are fewer statuses than codes; so a
- * server of ours sends the name of the code along (RPC_STATUS_KEY in the trailing metadata), and
- * a client that finds it there takes it.
+ * server of ours sends the name of the code along (RPC_STATUS_KEY in the trailing metadata),
+ * and a client that finds it there takes it.
  */
 
 #include "base/bytes.h"
