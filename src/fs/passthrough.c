@@ -76,8 +76,7 @@ int passthrough_open(struct request *r, const struct node *file, struct fuse_ope
 	struct backing backing;
 
 	if (backing_table_find(r->fs->backings, &file->digest, &backing) == 0) {
-		if ((r->flags & FS_NOWAIT) ||
-		    ((r->flags & FS_LOCAL) && is_at_peer(r, file))) {
+		if ((r->flags & FS_NOWAIT) || ((r->flags & FS_LOCAL) && is_at_peer(r, file))) {
 			return HANDLED_BLOCKED;
 		}
 		int rc = register_blob(r, file, &backing);
