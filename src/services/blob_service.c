@@ -300,6 +300,13 @@ int blob_service_count(struct blob_service *s, struct blob_counts *out, struct e
 	return s->ops->count(s, out, err);
 }
 
+int blob_service_discard(struct blob_service *s, const struct digest *digest, struct error *err)
+{
+	return s->ops->discard
+		       ? s->ops->discard(s, digest, err)
+		       : error_set(err, ERROR_UNSUPPORTED, "this store cannot forget a blob");
+}
+
 int blob_service_sync(struct blob_service *s, struct error *err)
 {
 	return s->ops->sync(s, err);

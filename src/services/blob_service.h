@@ -103,6 +103,13 @@ struct blob_counts {
  * work, not for accounting. Zeros where there is no such index.
  */
 int blob_service_count(struct blob_service *s, struct blob_counts *out, struct error *err);
+/*
+ * Forgets a blob whose bytes turned out to be damaged, so that it can be put again: for stores
+ * that hold copies of what is elsewhere, since whoever refers to the blob loses it. 0 also when
+ * it is not there. ERROR_UNSUPPORTED where that cannot be.
+ */
+int blob_service_discard(struct blob_service *s, const struct digest *digest,
+			 struct error *err);
 /* Returns when all that was committed before is durable and visible to every other user. */
 int blob_service_sync(struct blob_service *s, struct error *err);
 
@@ -157,6 +164,8 @@ struct blob_service_ops {
 	int (*chunks)(struct blob_service *s, const struct digest *digest,
 		      struct chunk_list *out, struct error *err);
 	int (*count)(struct blob_service *s, struct blob_counts *out, struct error *err);
+	/* NULL: unsupported. */
+	int (*discard)(struct blob_service *s, const struct digest *digest, struct error *err);
 	int (*sync)(struct blob_service *s, struct error *err);
 };
 

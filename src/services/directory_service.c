@@ -37,6 +37,14 @@ void directory_service_unref(struct directory_service *s)
 	}
 }
 
+static int wrong_digest(const struct digest *digest, const struct digest *found,
+			struct error *err)
+{
+	return error_set(err, ERROR_CORRUPT,
+			 "directory %s: the stored bytes have the digest %s",
+			 digest_text(digest), digest_text(found));
+}
+
 /* Turns stored bytes into a directory. What is wrong with them is the store's fault. */
 static int decode_stored(const struct digest *digest, uint8_t *encoding, size_t len,
 			 struct directory **out, struct error *err)
@@ -50,13 +58,24 @@ static int decode_stored(const struct digest *digest, uint8_t *encoding, size_t 
 				 "directory %s: %s", digest_text(digest), why.text);
 	}
 	if (!digest_equal(directory_digest(d), digest)) {
-		return error_set(err, ERROR_CORRUPT,
-				 "directory %s: the stored bytes have the digest %s",
-				 digest_text(digest), digest_text(directory_digest(d)));
+		return wrong_digest(digest, directory_digest(d), err);
 	}
 	*out = d;
 	d = NULL;
 	return 1;
+}
+
+/* Asker: what the back end gives. */
+static int get_stored(struct directory_service *s, const struct digest *digest, bool nowait,
+		      uint8_t **encoding, size_t *len, struct error *err)
+{
+	if (!nowait) {
+		return s->ops->get(s, digest, encoding, len, err);
+	}
+	return s->ops->get_nowait
+		       ? s->ops->get_nowait(s, digest, encoding, len, err)
+		       : error_set(err, ERROR_WOULD_BLOCK, "directory %s is at a peer",
+				   digest_text(digest));
 }
 
 int directory_service_get(struct directory_service *s, const struct digest *digest,
@@ -64,7 +83,7 @@ int directory_service_get(struct directory_service *s, const struct digest *dige
 {
 	uint8_t *encoding;
 	size_t len;
-	int rc = s->ops->get(s, digest, &encoding, &len, err);
+	int rc = get_stored(s, digest, false, &encoding, &len, err);
 
 	return rc <= 0 ? rc : decode_stored(digest, encoding, len, out, err);
 }
@@ -74,14 +93,46 @@ int directory_service_get_nowait(struct directory_service *s, const struct diges
 {
 	uint8_t *encoding;
 	size_t len;
-
-	if (!s->ops->get_nowait) {
-		return error_set(err, ERROR_WOULD_BLOCK, "directory %s is at a peer",
-				 digest_text(digest));
-	}
-	int rc = s->ops->get_nowait(s, digest, &encoding, &len, err);
+	int rc = get_stored(s, digest, true, &encoding, &len, err);
 
 	return rc <= 0 ? rc : decode_stored(digest, encoding, len, out, err);
+}
+
+int directory_service_get_encoding(struct directory_service *s, const struct digest *digest,
+				   bool nowait, uint8_t **encoding, size_t *len,
+				   struct error *err)
+{
+	struct digest found;
+	uint8_t *stored;
+	size_t n;
+	int rc = get_stored(s, digest, nowait, &stored, &n, err);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	digest_of(&found, bytes_of(stored, n));
+	if (!digest_equal(&found, digest)) {
+		free(stored);
+		return wrong_digest(digest, &found, err);
+	}
+	*encoding = stored;
+	*len = n;
+	return 1;
+}
+
+void directory_service_prefetch(struct directory_service *s, const struct digest *root)
+{
+	if (s->ops->prefetch) {
+		s->ops->prefetch(s, root);
+	}
+}
+
+int directory_service_discard(struct directory_service *s, const struct digest *digest,
+			      struct error *err)
+{
+	return s->ops->discard ? s->ops->discard(s, digest, err)
+			       : error_set(err, ERROR_UNSUPPORTED,
+					   "this store cannot forget a directory");
 }
 
 int directory_service_has(struct directory_service *s, const struct digest *digest,

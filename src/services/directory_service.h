@@ -39,6 +39,15 @@ int directory_service_put(struct directory_service *s, struct directory *d, stru
 int directory_service_get_recursive(struct directory_service *s, const struct digest *root,
 				    struct closure_walk **out, struct error *err);
 
+/*
+ * Asks for the closure below a root to be at hand soon: fetched in the background where it is
+ * at a peer. Nothing is told of how it goes.
+ */
+void directory_service_prefetch(struct directory_service *s, const struct digest *root);
+/* See blob_service_discard(). */
+int directory_service_discard(struct directory_service *s, const struct digest *digest,
+			      struct error *err);
+
 /* A closure that comes leaves to root. Nothing of it is visible before commit. */
 int directory_service_put_batch(struct directory_service *s, struct directory_batch **out,
 				struct error *err);
@@ -62,6 +71,11 @@ struct directory_service_ops {
 			  uint8_t **encoding, size_t *len, struct error *err);
 	int (*has)(struct directory_service *s, const struct digest *digest, struct error *err);
 	int (*put)(struct directory_service *s, struct directory *d, struct error *err);
+	/* NULL: nothing is ever fetched. */
+	void (*prefetch)(struct directory_service *s, const struct digest *root);
+	/* NULL: unsupported. */
+	int (*discard)(struct directory_service *s, const struct digest *digest,
+		       struct error *err);
 	int (*sync)(struct directory_service *s, struct error *err);
 };
 
@@ -72,3 +86,11 @@ struct directory_service {
 
 void directory_service_init(struct directory_service *s,
 			    const struct directory_service_ops *ops);
+
+/*
+ * For back ends above others: the bytes that have this digest, malloc'd, and not looked into.
+ * Asker.
+ */
+int directory_service_get_encoding(struct directory_service *s, const struct digest *digest,
+				   bool nowait, uint8_t **encoding, size_t *len,
+				   struct error *err);

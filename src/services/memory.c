@@ -281,6 +281,16 @@ static int memory_blobs_read(struct blob_service *s, const struct digest *digest
 	return blob_service_read_by_open(s, digest, offset, buf, len, 0, got, err);
 }
 
+/* A table keeps the place of what was removed from it, for a put to fill. */
+static int memory_blobs_discard(struct blob_service *s, const struct digest *digest,
+				struct error *err unused)
+{
+	struct memory_blobs *m = container_of(s, struct memory_blobs, base);
+
+	object_table_replace(&m->table, digest, NULL);
+	return 0;
+}
+
 static int memory_blobs_sync(struct blob_service *s unused, struct error *err unused)
 {
 	return 0;
@@ -298,6 +308,7 @@ static const struct blob_service_ops memory_blobs_ops = {
 	.read = memory_blobs_read,
 	.chunks = blob_service_no_chunks,
 	.count = blob_service_no_counts,
+	.discard = memory_blobs_discard,
 	.sync = memory_blobs_sync,
 };
 
@@ -379,6 +390,15 @@ static int memory_directories_put(struct directory_service *s, struct directory 
 		       : put_copy(&m->table, directory_digest(d), directory_encoding(d), err);
 }
 
+static int memory_directories_discard(struct directory_service *s, const struct digest *digest,
+				      struct error *err unused)
+{
+	struct memory_directories *m = container_of(s, struct memory_directories, base);
+
+	object_table_replace(&m->table, digest, NULL);
+	return 0;
+}
+
 static int memory_directories_sync(struct directory_service *s unused, struct error *err unused)
 {
 	return 0;
@@ -391,6 +411,7 @@ static const struct directory_service_ops memory_directories_ops = {
 	.get_nowait = memory_directories_get,
 	.has = memory_directories_has,
 	.put = memory_directories_put,
+	.discard = memory_directories_discard,
 	.sync = memory_directories_sync,
 };
 
@@ -522,7 +543,7 @@ void memory_store_open(struct store *out)
 {
 	struct memory_stager *stager = xcalloc(1, sizeof(*stager));
 
-	stager->base.ops = &memory_stager_ops;
+	stager_init(&stager->base, &memory_stager_ops);
 	stager->blobs = memory_blobs_new(NULL);
 	stager->directories = memory_directories_new(NULL);
 	blob_service_ref(&stager->blobs->base);

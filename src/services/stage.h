@@ -2,9 +2,11 @@
 
 /*
  * For back ends: what stands behind store_stage() (store.h), which has the contract. A store
- * that can hold puts back brings a stager; a staged store has a stage. Each has one owner, the
- * struct store that it came in.
+ * that can hold puts back brings a stager, which compositions of stores share; a staged store has a
+ * stage, with one owner, the struct store that it came in.
  */
+
+#include <stdatomic.h>
 
 #include "base/error.h"
 
@@ -20,7 +22,27 @@ struct stager_ops {
 
 struct stager {
 	const struct stager_ops *ops;
+	_Atomic unsigned refs;
 };
+
+static inline void stager_init(struct stager *g, const struct stager_ops *ops)
+{
+	g->ops = ops;
+	atomic_init(&g->refs, 1);
+}
+
+static inline struct stager *stager_ref(struct stager *g)
+{
+	atomic_fetch_add_explicit(&g->refs, 1, memory_order_relaxed);
+	return g;
+}
+
+static inline void stager_unref(struct stager *g)
+{
+	if (g && atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) == 1) {
+		g->ops->free(g);
+	}
+}
 
 struct stage_ops {
 	/* Called once, or not at all. */

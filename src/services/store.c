@@ -202,14 +202,24 @@ int store_rebuild(const char *address, struct store_rebuilt *out, struct error *
 	return wrap_address(rc, address, err);
 }
 
+void store_ref(struct store *out, const struct store *s)
+{
+	*out = (struct store){
+		.blobs = blob_service_ref(s->blobs),
+		.directories = directory_service_ref(s->directories),
+		.roots = root_nodes_ref(s->roots),
+		.path_infos = record_table_ref(s->path_infos),
+		.seen = s->seen,
+		.stager = s->stager ? stager_ref(s->stager) : NULL,
+	};
+}
+
 void store_close(struct store *s)
 {
 	if (s->stage) {
 		s->stage->ops->free(s->stage);
 	}
-	if (s->stager) {
-		s->stager->ops->free(s->stager);
-	}
+	stager_unref(s->stager);
 	blob_service_unref(s->blobs);
 	directory_service_unref(s->directories);
 	root_nodes_unref(s->roots);

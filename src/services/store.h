@@ -38,6 +38,8 @@ enum store_open_flags {
 int store_open(struct store *out, const char *address, unsigned flags, struct error *err);
 /* Asker: the folder that an address stands for, where the store is one; 0 for others. */
 int store_folder(const char *address, char path[PATH_MAX], struct error *err);
+/* A store with references of its own to the services of one that is not staged. */
+void store_ref(struct store *out, const struct store *s);
 /*
  * Drops the references; the services live on where others hold them. A staged store that was
  * not committed is given up. Zeroed stores are allowed.

@@ -361,6 +361,14 @@ static int blobs_count(struct blob_service *s, struct blob_counts *out, struct e
 	return rc;
 }
 
+static int blobs_discard(struct blob_service *s, const struct digest *digest, struct error *err)
+{
+	struct local_blobs *b = blobs_of(s);
+	int rc = local_check_writable(b->view->store, b->read_only, err);
+
+	return rc ? rc : local_object_discard(b->view, INDEX_BLOBS, digest, err);
+}
+
 static int blobs_sync(struct blob_service *s, struct error *err)
 {
 	return local_view_sync(blobs_of(s)->view, err);
@@ -378,6 +386,7 @@ static const struct blob_service_ops blob_ops = {
 	.read = blobs_read,
 	.chunks = blob_service_no_chunks,
 	.count = blobs_count,
+	.discard = blobs_discard,
 	.sync = blobs_sync,
 };
 

@@ -74,6 +74,15 @@ static int directories_put(struct directory_service *s, struct directory *d, str
 			     directory_encoding(d), err);
 }
 
+static int directories_discard(struct directory_service *s, const struct digest *digest,
+			       struct error *err)
+{
+	struct local_directories *d = directories_of(s);
+	int rc = local_check_writable(d->view->store, d->read_only, err);
+
+	return rc ? rc : local_object_discard(d->view, INDEX_DIRECTORIES, digest, err);
+}
+
 static int directories_sync(struct directory_service *s, struct error *err)
 {
 	return local_view_sync(directories_of(s)->view, err);
@@ -86,6 +95,7 @@ static const struct directory_service_ops directory_ops = {
 	.get_nowait = directories_get,
 	.has = directories_has,
 	.put = directories_put,
+	.discard = directories_discard,
 	.sync = directories_sync,
 };
 

@@ -50,7 +50,7 @@ static struct cached_file **bucket_of(struct file_cache *c, const struct digest 
 static struct cached_file *find_locked(struct file_cache *c, const struct digest *key)
 {
 	for (struct cached_file *f = *bucket_of(c, key); f; f = f->next) {
-		if (digest_equal(&f->key, key)) {
+		if (!f->forgotten && digest_equal(&f->key, key)) {
 			f->refs++;
 			f->used = ++c->clock;
 			return f;
@@ -129,4 +129,17 @@ void file_cache_release(struct file_cache *c, struct cached_file *f)
 		f->refs--;
 		pthread_mutex_unlock(&c->lock);
 	}
+}
+
+void file_cache_forget(struct file_cache *c, const struct digest *key)
+{
+	pthread_mutex_lock(&c->lock);
+	struct cached_file *f = find_locked(c, key);
+
+	if (f) {
+		/* Closed when its turn comes, as all that is unused. */
+		f->forgotten = true;
+		f->refs--;
+	}
+	pthread_mutex_unlock(&c->lock);
 }

@@ -17,6 +17,7 @@ struct cached_file {
 	uint8_t *spans; /* of large blobs: checked span values (castore/outboard.h), or NULL */
 	unsigned refs;  /* guarded by the cache's lock */
 	uint64_t used;  /* likewise */
+	bool forgotten; /* likewise; nobody finds it any more */
 	struct cached_file *next;
 };
 
@@ -43,5 +44,7 @@ struct cached_file *file_cache_get(struct file_cache *c, const struct digest *ke
 struct cached_file *file_cache_add(struct file_cache *c, const struct digest *key, int fd,
 				   uint64_t size, uint8_t *spans);
 void file_cache_release(struct file_cache *c, struct cached_file *f);
+/* From now on this key has no file; who uses it goes on. */
+void file_cache_forget(struct file_cache *c, const struct digest *key);
 /* Forgets all that is unused. */
 void file_cache_clear(struct file_cache *c);

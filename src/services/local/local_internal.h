@@ -117,6 +117,10 @@ int local_locate(struct local_view *v, enum index_table table, const struct dige
 int local_object_size(struct local_view *v, enum index_table table, const struct digest *digest,
 		      uint64_t *size, struct error *err);
 
+/* Takes a damaged object out of the index; what is on the disk stays until it is replaced. */
+int local_object_discard(struct local_view *v, enum index_table table,
+			 const struct digest *digest, struct error *err);
+
 /* Commits what was put; a stage does that at its end, so here it only reports a failure. */
 int local_view_sync(struct local_view *v, struct error *err);
 

@@ -419,7 +419,7 @@ struct stager *local_stager_new(struct local_store *s, bool read_only)
 {
 	struct local_stager *m = xcalloc(1, sizeof(*m));
 
-	m->base.ops = &stager_ops;
+	stager_init(&m->base, &stager_ops);
 	m->store = local_store_ref(s);
 	m->read_only = read_only;
 	return &m->base;
