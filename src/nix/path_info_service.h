@@ -50,8 +50,6 @@ int path_info_service_remove_many(struct path_info_service *s, const struct stor
 
 /* Over a store's table of path infos, which the store must have. */
 struct path_info_service *path_info_store_new(struct store *store);
-/* Keeps the `count` infos used last in memory; what is absent is not remembered. */
-struct path_info_service *path_info_lru_new(struct path_info_service *inner, size_t count);
 /* Adds a signature by this key (borrowed) to everything that is put. */
 struct path_info_service *path_info_signer_new(struct path_info_service *inner,
 					       const struct signing_key *key);

@@ -72,10 +72,9 @@ static int get_stored(struct directory_service *s, const struct digest *digest, 
 	if (!nowait) {
 		return s->ops->get(s, digest, encoding, len, err);
 	}
-	return s->ops->get_nowait
-		       ? s->ops->get_nowait(s, digest, encoding, len, err)
-		       : error_set(err, ERROR_WOULD_BLOCK, "directory %s is at a peer",
-				   digest_text(digest));
+	return s->ops->get_nowait ? s->ops->get_nowait(s, digest, encoding, len, err)
+				  : error_set(err, ERROR_WOULD_BLOCK,
+					      "directory %s is at a peer", digest_text(digest));
 }
 
 int directory_service_get(struct directory_service *s, const struct digest *digest,

@@ -11,7 +11,7 @@ void object_unref(struct object *o)
 	}
 }
 
-static struct object *object_ref(struct object *o)
+struct object *object_ref(struct object *o)
 {
 	atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
 	return o;

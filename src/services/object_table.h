@@ -18,6 +18,7 @@ struct object {
 	_Atomic(struct blob_proof *) proof; /* of a blob that was opened before; set once */
 };
 
+struct object *object_ref(struct object *o);
 void object_unref(struct object *o);
 DEFINE_CLEANUP(cleanup_object, struct object *, object_unref)
 /* Takes over a malloc'd buffer. */

@@ -2,8 +2,8 @@
 
 /*
  * For back ends: what stands behind store_stage() (store.h), which has the contract. A store
- * that can hold puts back brings a stager, which compositions of stores share; a staged store has a
- * stage, with one owner, the struct store that it came in.
+ * that can hold puts back brings a stager, which compositions of stores share; a staged store
+ * has a stage, with one owner, the struct store that it came in.
  */
 
 #include <stdatomic.h>

@@ -10,8 +10,8 @@ int main(int argc, char **argv)
 	int failed = 0;
 
 	if (argc != 2) {
-		fprintf(stderr,
-			"usage: conformance [staged+]memory://|unchecked://|file://[/dir]\n");
+		fprintf(stderr, "usage: conformance "
+				"[staged+][lru+]...memory://|unchecked://|file://[/dir]\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);

@@ -10,11 +10,6 @@
 /* What stands before the store's service, if anything. */
 static struct path_info_service *(*wrap)(struct path_info_service *inner);
 
-static struct path_info_service *wrap_lru(struct path_info_service *inner)
-{
-	return path_info_lru_new(inner, 3);
-}
-
 static struct signing_key *test_key;
 
 static struct path_info_service *wrap_signer(struct path_info_service *inner)
@@ -520,9 +515,7 @@ int run_path_info_tests(void)
 	static const struct {
 		const char *name;
 		struct path_info_service *(*wrap)(struct path_info_service *inner);
-	} services[] = {{"path infos", NULL},
-			{"path infos behind lru", wrap_lru},
-			{"path infos behind signer", wrap_signer}};
+	} services[] = {{"path infos", NULL}, {"path infos behind signer", wrap_signer}};
 	const struct CMUnitTest tests[] = {
 		TEST(test_put_and_get),
 		TEST(test_put_gives_what_is_stored),

@@ -5,7 +5,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "services/lru.h"
+
+/* So little that what is kept goes all the time. */
+#define LRU_BYTES 32768
+
 static struct {
+	const char *prefixes; /* what stands before the address: "lru+cache+" */
 	const char *address;
 	bool staged;
 	char *dir; /* of this run */
@@ -30,6 +36,8 @@ int suite_begin(const char *address)
 
 	suite.staged = strncmp(address, "staged+", 7) == 0;
 	address += suite.staged ? 7 : 0;
+	suite.prefixes = address;
+	address = strrchr(address, '+') ? strrchr(address, '+') + 1 : address;
 	suite.address = address;
 	if (strncmp(address, "file://", 7) != 0) {
 		return 0;
@@ -86,6 +94,48 @@ static void open_unchecked(struct fixture *f)
 	f->store.blobs = unchecked_service_blobs(f->unchecked);
 }
 
+static void wrap_lru(struct store *out, const struct store *inner)
+{
+	lru_store(out, inner, LRU_BYTES);
+}
+
+static const struct {
+	const char *prefix;
+	void (*wrap)(struct store *out, const struct store *inner);
+} wrappers[] = {
+	{"lru+", wrap_lru},
+};
+
+static void wrap_store(struct store *s, const char *prefix, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(wrappers); i++) {
+		if (bytes_equal(bytes_of(prefix, len), bytes_of_string(wrappers[i].prefix))) {
+			struct store inner = *s;
+
+			wrappers[i].wrap(s, &inner);
+			store_close(&inner);
+			return;
+		}
+	}
+	fail_msg("there is no '%.*s'", (int)len, prefix);
+}
+
+/* From the one next to the address outwards. */
+static void wrap_all(struct store *s)
+{
+	size_t end = (size_t)(suite.address - suite.prefixes);
+
+	while (end > 0) {
+		size_t start = end - 1;
+
+		while (start > 0 && suite.prefixes[start - 1] != '+') {
+			start--;
+		}
+		wrap_store(s, suite.prefixes + start, end - start);
+		end = start;
+	}
+}
+
 int fixture_setup(void **state)
 {
 	int rc = fixture_setup_closed(state);
@@ -99,6 +149,7 @@ int fixture_setup(void **state)
 	} else {
 		open_unchecked(f);
 	}
+	wrap_all(&f->store);
 	if (suite.staged) {
 		f->below = f->store;
 		expect(0, store_stage(&f->below, &f->store, &err));

@@ -25,8 +25,9 @@ struct fixture {
 
 /*
  * Where stores come from: "memory://", "unchecked://" (memory behind a back end that verifies
- * nothing), "file://" or "file:///dir" (stores in a temporary directory below dir). "staged+"
- * in front of one: a store staged above that.
+ * nothing), "file://" or "file:///dir" (stores in a temporary directory below dir). In front of
+ * one, any number of these, the last one nearest to it: "lru+", a store of that kind before it;
+ * "staged+", only as the first of them: a store staged above all that.
  */
 int suite_begin(const char *address);
 void suite_end(void);

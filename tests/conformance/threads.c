@@ -330,8 +330,7 @@ static void test_records(void **state)
 
 /* ---- Path infos ---- */
 
-/* Before a store: smaller than what the threads use, so that it forgets all the time. */
-static struct path_info_service *cache;
+static struct path_info_service *infos;
 
 static void make_info(unsigned seed, struct path_info *out)
 {
@@ -354,25 +353,25 @@ static void work_on_path_infos(struct worker *w)
 	for (unsigned i = 0; i < 14; i++) {
 		make_info(w->number * 10 + i % 5, &info);
 		info.nar_size += i;
-		if (path_info_service_put(cache, &info, NULL, &err) < 0) {
+		if (path_info_service_put(infos, &info, NULL, &err) < 0) {
 			complain(w, "put", &err);
 		}
 		for (unsigned k = 0; k < THREADS * 10; k++) {
 			struct path_info other;
 
 			make_info(k, &other);
-			if (path_info_service_get(cache, other.path.hash, &found, &err) < 0) {
+			if (path_info_service_get(infos, other.path.hash, &found, &err) < 0) {
 				complain(w, "get", &err);
 			}
 			path_info_done(&other);
 		}
-		if (path_info_service_get(cache, info.path.hash, &found, &err) != 1 ||
+		if (path_info_service_get(infos, info.path.hash, &found, &err) != 1 ||
 		    found.nar_size != info.nar_size) {
 			complain(w, "not what was put last", &err);
 		}
 		if (i % 7 == 6 &&
-		    (path_info_service_remove(cache, info.path.hash, &err) != 1 ||
-		     path_info_service_get(cache, info.path.hash, &found, &err) != 0)) {
+		    (path_info_service_remove(infos, info.path.hash, &err) != 1 ||
+		     path_info_service_get(infos, info.path.hash, &found, &err) != 0)) {
 			complain(w, "remove", &err);
 		}
 		path_info_done(&info);
@@ -383,12 +382,10 @@ static void work_on_path_infos(struct worker *w)
 static void test_path_infos(void **state)
 {
 	struct fixture *f = *state;
-	struct path_info_service *store = path_info_store_new(&f->store);
 
-	cache = path_info_lru_new(store, 16);
+	infos = path_info_store_new(&f->store);
 	run_all(&f->store, work_on_path_infos);
-	path_info_service_unref(cache);
-	path_info_service_unref(store);
+	path_info_service_unref(infos);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
