@@ -172,12 +172,14 @@ def count_junit(cell, path):
             cell.passed += 1
 
 
-GUESTS = PROJECT / "tests/e2e/test_virtiofs_guest.py"
+# What takes long and is run in one cell: virtual machines (sanitizers see the same code with a
+# front end of ours), and what looks at the machine more than at the code.
+LONG_TESTS = [PROJECT / "tests/e2e" / name for name in ("test_stress.py",
+                                                        "test_virtiofs_guest.py")]
 
 
-def run_e2e(cell, slow=1, env=None, timeout=900, guests=False):
-    """All end-to-end tests with this cell's program; those in virtual machines, which take
-    minutes, only where guests is set: sanitizers see the same code with a front end of ours."""
+def run_e2e(cell, slow=1, env=None, timeout=900, long=False):
+    """All end-to-end tests with this cell's program, LONG_TESTS only where long is set."""
     report = cell.folder / "e2e.xml"
     report.unlink(missing_ok=True)
     settings = {
@@ -189,7 +191,7 @@ def run_e2e(cell, slow=1, env=None, timeout=900, guests=False):
     }
     code, out = run([PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rN",
                      "--maxfail=30",
-                     *([] if guests else [f"--ignore={GUESTS}"]),
+                     *([] if long else [f"--ignore={path}" for path in LONG_TESTS]),
                      f"--junitxml={report}", PROJECT / "tests/e2e"], timeout, settings)
     before = len(cell.failed)
     if report.exists():
@@ -236,7 +238,7 @@ def cell_release(cell):
     """gcc, release: unit, conformance, end to end with guests; mounts again, passed through"""
     if build(cell, "gcc", ["--buildtype=release"]):
         run_meson_tests(cell, ["unit", "conformance"])
-        run_e2e(cell, guests=True)
+        run_e2e(cell, long=True)
         run_e2e(cell, env={"CAIRN_TEST_IO": "passthrough"})
 
 

@@ -5,7 +5,8 @@ from harness import CAIRN, Daemon
 
 # What sanitizers do themselves (tracing at the end, a symbolizer in a process of its own), the
 # sandbox refuses.
-SANITIZED = any(mark in CAIRN.read_bytes() for mark in (b"__asan_init", b"__tsan_init"))
+SANITIZED = CAIRN.exists() and any(mark in CAIRN.read_bytes()
+                                   for mark in (b"__asan_init", b"__tsan_init"))
 
 
 class VirtiofsDaemon(Daemon):
