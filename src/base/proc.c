@@ -1,6 +1,8 @@
 #include "base/proc.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,4 +76,21 @@ void *proc_mapping_of(int fd)
 	}
 	fclose(maps);
 	return found;
+}
+
+bool proc_is_dying(uint32_t tid)
+{
+	static const char label[] = "\nSigPnd:";
+	char path[32];
+	char text[4096];
+
+	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/status", tid);
+	int fd cleanup(cleanup_close) = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : pread_full(fd, text, sizeof(text) - 1, 0);
+
+	text[MAX(n, 0)] = '\0';
+	const char *pending = strstr(text, label);
+
+	return !pending ||
+	       (strtoull(pending + strlen(label), NULL, 16) & (1ull << (SIGKILL - 1))) != 0;
 }

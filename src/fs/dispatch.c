@@ -155,6 +155,15 @@ static int request_handle(struct request *r, struct bytes bytes)
 	return rc > 0 && is_silent(r->header.opcode) ? HANDLED_SILENTLY : rc;
 }
 
+void fs_reply_error(uint64_t unique, int errnum, struct fs_reply *reply)
+{
+	reply->fixed_len = 0;
+	reply->data_len = 0;
+	reply->invalidate_root = false;
+	reply->header = (struct fuse_out_header){
+		.len = sizeof(reply->header), .error = -errnum, .unique = unique};
+}
+
 enum fs_outcome fs_handle(struct fs *fs, struct bytes request, unsigned flags,
 			  struct fs_reply *reply)
 {
@@ -176,12 +185,11 @@ enum fs_outcome fs_handle(struct fs *fs, struct bytes request, unsigned flags,
 		return FS_NO_REPLY;
 	}
 	if (rc != 0) {
-		reply->fixed_len = 0;
-		reply->data_len = 0;
+		fs_reply_error(r.header.unique, rc, reply);
+		return FS_REPLY;
 	}
 	reply->header = (struct fuse_out_header){
 		.len = (uint32_t)(sizeof(reply->header) + reply->fixed_len + reply->data_len),
-		.error = -rc,
 		/* As it came, also where the kernel marked it as sent again. */
 		.unique = r.header.unique,
 	};

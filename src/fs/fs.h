@@ -96,6 +96,14 @@ enum fs_outcome {
 enum fs_outcome fs_handle(struct fs *fs, struct bytes request, unsigned flags,
 			  struct fs_reply *reply);
 
+/* A reply to any request but those that have none: the header alone, with a positive errno. */
+void fs_reply_error(uint64_t unique, int errnum, struct fs_reply *reply);
+/*
+ * The kernel will not see this reply, which fs_handle() made for this request: what it says
+ * that the kernel holds from now on, it does not hold.
+ */
+void fs_take_back(struct fs *fs, struct bytes request, const struct fs_reply *reply);
+
 /* True between a successful INIT and the end of its session. */
 bool fs_has_session(const struct fs *fs);
 /* Ends the session, as DESTROY does: every node id is forgotten. */

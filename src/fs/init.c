@@ -80,9 +80,12 @@ static void session_answer(struct request *r, const struct fuse_init_in *in)
 		.max_readahead = in->max_readahead,
 		.flags = (uint32_t)flags,
 		.flags2 = (uint32_t)(flags >> 32),
-		/* Readahead of many files at once, where blobs come from far away. */
-		.max_background = 64,
-		.congestion_threshold = 48,
+		/*
+		 * Readahead of many files at once, where blobs come from far away; and when a
+		 * peer is silent, what waits for it must not use up the places of the rest.
+		 */
+		.max_background = 1024,
+		.congestion_threshold = 768,
 		/* The least there is: writes are refused, and requests stay small. */
 		.max_write = 4096,
 		.max_pages = READ_PAGES,

@@ -18,6 +18,8 @@
 
 /* The kernel answers a mount at once; a connection that stays silent is broken. */
 #define HANDSHAKE_TIMEOUT_MS 10000
+/* How often to look whether a process is being killed that waits for an answer. */
+#define DYING_INTERVAL_MS 100
 
 struct job {
 	struct request_job base;
@@ -34,6 +36,8 @@ struct fuse_dev {
 	uint8_t *request; /* the reader's */
 	struct patience patience;
 	struct fs_reply reply;
+	bool watches_dying;        /* there are interrupted requests */
+	uint64_t dying_checked_ms; /* when it last looked */
 
 	atomic_bool stop;
 	atomic_bool running; /* the reader's thread is known, and may be in read() */
@@ -121,7 +125,8 @@ static void notify_root_changed(const struct fuse_dev *d)
 	(void)n;
 }
 
-static void send_reply(const struct fuse_dev *d, const struct fs_reply *reply)
+/* False when nobody waits for it any more. */
+static bool send_reply(const struct fuse_dev *d, const struct fs_reply *reply)
 {
 	/* header and fixed lie one behind the other */
 	_Static_assert(offsetof(struct fs_reply, fixed) ==
@@ -140,40 +145,80 @@ static void send_reply(const struct fuse_dev *d, const struct fs_reply *reply)
 	do {
 		n = writev(d->fd, iov, reply->data_len > 0 ? 2 : 1);
 	} while (n < 0 && errno == EINTR);
-	/* ENOENT: nobody waits for this any more. ENODEV: unmounted meanwhile. */
+	/* ENODEV: unmounted meanwhile. */
 	if (n < 0 && errno != ENOENT && errno != ENODEV && errno != ECONNABORTED) {
 		log_error("the kernel refuses a reply (error %d, %u bytes): %s",
 			  -reply->header.error, reply->header.len, strerror(errno));
 	}
+	return n >= 0 || errno != ENOENT;
 }
 
 static void answer(const struct fuse_dev *d, struct bytes request, struct fs_reply *reply)
 {
-	if (fs_handle(d->fs, request, FS_CAN_INVALIDATE, reply) == FS_REPLY) {
-		send_reply(d, reply);
+	if (fs_handle(d->fs, request, FS_CAN_INVALIDATE, reply) == FS_REPLY &&
+	    !send_reply(d, reply)) {
+		fs_take_back(d->fs, request, reply);
 	}
 }
 
-static void answer_job(void *context, struct request_job *base, struct fs_reply *reply)
+/* ---- The pool ---- */
+
+static enum fs_outcome handle_job(void *context, struct request_job *base, unsigned flags,
+				  struct fs_reply *reply)
+{
+	const struct fuse_dev *d = context;
+	const struct job *job = container_of(base, struct job, base);
+
+	return fs_handle(d->fs, bytes_of(job->request, job->len), flags | FS_CAN_INVALIDATE,
+			 reply);
+}
+
+static void finish_job(void *context, struct request_job *base, enum fs_outcome outcome,
+		       struct fs_reply *reply)
 {
 	const struct fuse_dev *d = context;
 	struct job *job = container_of(base, struct job, base);
 
-	answer(d, bytes_of(job->request, job->len), reply);
+	if (outcome == FS_REPLY && (base->abandoned || !send_reply(d, reply))) {
+		fs_take_back(d->fs, bytes_of(job->request, job->len), reply);
+	}
 	free(job);
 }
 
+static void refuse(const struct fuse_dev *d, uint64_t unique, int errnum)
+{
+	struct fs_reply reply = {.data = NULL};
+
+	fs_reply_error(unique, errnum, &reply);
+	send_reply(d, &reply);
+}
+
+static void release_job(void *context, uint64_t unique)
+{
+	refuse(context, unique, EINTR);
+}
+
+static const struct request_pool_ops pool_ops = {
+	.handle = handle_job,
+	.finish = finish_job,
+	.release = release_job,
+};
+
 /* False when the pool has enough to do. */
-static bool put_job(struct fuse_dev *d, struct bytes request)
+static bool put_job(struct fuse_dev *d, struct bytes request, bool at_peer)
 {
 	struct job *job = malloc(sizeof(*job) + request.len);
+	struct fuse_in_header header;
 
 	if (!job) {
 		return false;
 	}
+	memcpy(&header, request.ptr, sizeof(header));
+	job->base.unique = header.unique;
+	job->base.pid = header.pid;
 	job->len = request.len;
 	memcpy(job->request, request.ptr, request.len);
-	if (request_pool_put(d->pool, &job->base)) {
+	if (request_pool_put(d->pool, &job->base, at_peer)) {
 		return true;
 	}
 	free(job);
@@ -189,22 +234,81 @@ static bool others_are_waiting(const struct fuse_dev *d)
 	return poll(&p, 1, 0) > 0;
 }
 
+/* By the reader. True when that was possible without more waiting than the flags allow. */
+static bool try_to_answer(struct fuse_dev *d, struct bytes request, unsigned flags)
+{
+	enum fs_outcome outcome =
+		fs_handle(d->fs, request, flags | FS_CAN_INVALIDATE, &d->reply);
+
+	if (outcome == FS_REPLY && !send_reply(d, &d->reply)) {
+		fs_take_back(d->fs, request, &d->reply);
+	}
+	return outcome != FS_BLOCKED;
+}
+
+/* What the pool does not take for lack of room: the reader may wait for a disk, not for a peer.
+ */
+static void serve_without_pool(struct fuse_dev *d, struct bytes request)
+{
+	struct fuse_in_header header;
+
+	if (try_to_answer(d, request, FS_LOCAL) || put_job(d, request, true)) {
+		return;
+	}
+	memcpy(&header, request.ptr, sizeof(header));
+	log_warning("too many requests wait for a peer; one more is refused");
+	refuse(d, header.unique, EIO);
+}
+
+/* If it is one. The file system has nothing to do for it. */
+static void serve_interrupt(struct fuse_dev *d, struct bytes request)
+{
+	struct fuse_in_header header;
+	struct fuse_interrupt_in in;
+
+	if (request.len < sizeof(header) + sizeof(in)) {
+		return;
+	}
+	memcpy(&header, request.ptr, sizeof(header));
+	if (header.opcode == FUSE_INTERRUPT) {
+		memcpy(&in, request.ptr + sizeof(header), sizeof(in));
+		request_pool_interrupt(d->pool, in.unique);
+		d->watches_dying = true;
+	}
+}
+
 static void serve_one(struct fuse_dev *d, struct bytes request)
 {
 	if (d->threads == 0) {
 		answer(d, request, &d->reply);
 		return;
 	}
-	if (request_is_large_read(request) && others_are_waiting(d) && put_job(d, request)) {
+	serve_interrupt(d, request);
+	if (request_is_large_read(request) && others_are_waiting(d) &&
+	    put_job(d, request, false)) {
 		return;
 	}
-	enum fs_outcome outcome =
-		fs_handle(d->fs, request, FS_NOWAIT | FS_CAN_INVALIDATE, &d->reply);
+	if (!try_to_answer(d, request, FS_NOWAIT) && !put_job(d, request, false)) {
+		serve_without_pool(d, request);
+	}
+}
 
-	if (outcome == FS_REPLY) {
-		send_reply(d, &d->reply);
-	} else if (outcome == FS_BLOCKED && !put_job(d, request)) {
-		answer(d, request, &d->reply);
+static uint64_t monotonic_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void release_dying(struct fuse_dev *d)
+{
+	uint64_t now = monotonic_ms();
+
+	if (now - d->dying_checked_ms >= DYING_INTERVAL_MS) {
+		d->dying_checked_ms = now;
+		request_pool_release_dying(d->pool);
+		d->watches_dying = request_pool_has_interrupted(d->pool);
 	}
 }
 
@@ -215,6 +319,9 @@ static int read_request(struct fuse_dev *d, struct bytes *request, struct error 
 
 	patience_renew(&d->patience);
 	while (!atomic_load(&d->stop)) {
+		if (d->watches_dying) {
+			release_dying(d);
+		}
 		ssize_t n = read(d->fd, d->request, FS_REQUEST_MAX);
 
 		if (n >= 0) {
@@ -225,7 +332,7 @@ static int read_request(struct fuse_dev *d, struct bytes *request, struct error 
 		case EAGAIN:
 			/* A signal ends it, as fuse_dev_stop() wants. */
 			if (!patience_lasts(&d->patience)) {
-				poll(&p, 1, -1);
+				poll(&p, 1, d->watches_dying ? DYING_INTERVAL_MS : -1);
 			}
 			continue;
 		case EINTR:
@@ -299,7 +406,7 @@ int fuse_dev_run(struct fuse_dev *d, struct error *err)
 	int rc;
 
 	install_wake_signal();
-	d->pool = request_pool_new(d->threads, answer_job, d);
+	d->pool = request_pool_new(d->threads, &pool_ops, d);
 	d->reader = pthread_self();
 	atomic_store(&d->running, true);
 	while ((rc = read_request(d, &request, err)) > 0) {

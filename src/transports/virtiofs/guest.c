@@ -108,13 +108,21 @@ static enum fs_outcome handle(struct fs *fs, struct bytes request, unsigned flag
 
 /* ---- The pool ---- */
 
-static void answer_job(void *context, struct request_job *base, struct fs_reply *reply)
+static enum fs_outcome handle_job(void *context, struct request_job *base, unsigned flags,
+				  struct fs_reply *reply)
 {
 	struct guest *g = context;
+	const struct job *job = container_of(base, struct job, base);
+
+	return handle(g->fs, bytes_of(job->request, job->request_len), flags, job->writable_len,
+		      reply);
+}
+
+static void finish_job(void *context unused, struct request_job *base, enum fs_outcome outcome,
+		       struct fs_reply *reply)
+{
 	struct job *job = container_of(base, struct job, base);
 	const struct room room = {.spans = job->spans, .count = job->writable};
-	enum fs_outcome outcome = handle(g->fs, bytes_of(job->request, job->request_len), 0,
-					 job->writable_len, reply);
 
 	send_reply(job->queue, job->head, &room, job->writable_len,
 		   outcome == FS_REPLY ? reply : NULL);
@@ -122,8 +130,14 @@ static void answer_job(void *context, struct request_job *base, struct fs_reply 
 	free(job);
 }
 
+/* A guest's driver does not say that somebody was interrupted: there is nothing to release. */
+static const struct request_pool_ops pool_ops = {
+	.handle = handle_job,
+	.finish = finish_job,
+};
+
 /* False when the request is not for the pool, or the pool has enough to do. */
-static bool put_job(struct guest *g, struct virtqueue *q, struct bytes request)
+static bool put_job(struct guest *g, struct virtqueue *q, struct bytes request, bool at_peer)
 {
 	const struct chain *c = &g->chain;
 	size_t spans = c->writable * sizeof(c->spans[0]);
@@ -131,7 +145,7 @@ static bool put_job(struct guest *g, struct virtqueue *q, struct bytes request)
 	if (!g->pooled || request.len > JOB_REQUEST_MAX) {
 		return false;
 	}
-	struct job *job = malloc(sizeof(*job) + spans + request.len);
+	struct job *job = calloc(1, sizeof(*job) + spans + request.len);
 
 	if (!job) {
 		return false;
@@ -147,7 +161,7 @@ static bool put_job(struct guest *g, struct virtqueue *q, struct bytes request)
 	job->writable_len = c->writable_len;
 	job->request_len = request.len;
 	job->request = copy;
-	if (request_pool_put(g->pool, &job->base)) {
+	if (request_pool_put(g->pool, &job->base, at_peer)) {
 		return true;
 	}
 	guest_memory_unref(job->memory);
@@ -180,16 +194,23 @@ static void serve_request(struct guest *g, struct virtqueue *q)
 	struct bytes request = copy_request(g);
 
 	if (g->pooled && request_is_large_read(request) && virtqueue_has_work(q) &&
-	    put_job(g, q, request)) {
+	    put_job(g, q, request, false)) {
 		return;
 	}
 	enum fs_outcome outcome =
 		handle(g->fs, request, g->pooled ? FS_NOWAIT : 0, c->writable_len, &g->reply);
 
+	if (outcome == FS_BLOCKED && put_job(g, q, request, false)) {
+		return;
+	}
 	if (outcome == FS_BLOCKED) {
-		if (put_job(g, q, request)) {
-			return;
-		}
+		/* No room: this thread may wait for a disk, but not for a peer. */
+		outcome = handle(g->fs, request, FS_LOCAL, c->writable_len, &g->reply);
+	}
+	if (outcome == FS_BLOCKED && put_job(g, q, request, true)) {
+		return;
+	}
+	if (outcome == FS_BLOCKED) {
 		outcome = handle(g->fs, request, 0, c->writable_len, &g->reply);
 	}
 	send_reply(q, c->head, &room, c->writable_len, outcome == FS_REPLY ? &g->reply : NULL);
@@ -305,7 +326,7 @@ int guest_new(int socket, const struct guest_options *o, struct guest **out, str
 	int rc = watch_socket(g, socket, err);
 
 	g->device = vhost_device_new(socket, g->events, &owner);
-	g->pool = request_pool_new(threads, answer_job, g);
+	g->pool = request_pool_new(threads, &pool_ops, g);
 	g->request = malloc(FS_REQUEST_MAX);
 	if (rc == 0 && (!g->request || !request_reply_init(&g->reply))) {
 		rc = error_set(err, ERROR_LIMIT, "no memory for the buffers of a guest");
