@@ -203,6 +203,124 @@ int blob_service_read(struct blob_service *s, const struct digest *digest, uint6
 	return rc;
 }
 
+int blob_service_find_missing(struct blob_service *s, const struct digest *digests,
+			      size_t count, bool *missing, struct error *err)
+{
+	if (s->ops->find_missing) {
+		return s->ops->find_missing(s, digests, count, missing, err);
+	}
+	for (size_t i = 0; i < count; i++) {
+		int rc = blob_service_has(s, &digests[i], err);
+
+		if (rc < 0) {
+			return rc;
+		}
+		missing[i] = rc == 0;
+	}
+	return 0;
+}
+
+static int wrong_size(const struct blob_want *want, uint64_t size, struct error *err)
+{
+	return error_set(err, ERROR_CORRUPT, "blob %s has %ju bytes, not %ju",
+			 digest_text(&want->digest), (uintmax_t)size, (uintmax_t)want->size);
+}
+
+/* What a back end gives is checked on its way to whoever asked. */
+struct taking {
+	const struct blob_service *service;
+	const struct blob_want *wants;
+	size_t count;
+	size_t given;
+	blob_take take;
+	void *context;
+};
+
+static int take_checked(void *context, size_t i, struct bytes content, struct error *err)
+{
+	struct taking *t = context;
+	struct digest found;
+
+	if (i >= t->count) {
+		return error_set(err, ERROR_CORRUPT, "a blob that nobody asked for");
+	}
+	if (content.len != t->wants[i].size) {
+		return wrong_size(&t->wants[i], content.len, err);
+	}
+	if (!t->service->ops->verifies_ranges) {
+		digest_of(&found, content);
+		if (!digest_equal(&found, &t->wants[i].digest)) {
+			return error_set(err, ERROR_CORRUPT,
+					 "blob %s: the bytes have the digest %s",
+					 digest_text(&t->wants[i].digest), digest_text(&found));
+		}
+	}
+	t->given++;
+	return t->take(t->context, i, content, err);
+}
+
+static int get_one(struct blob_service *s, const struct blob_want *want, struct buffer *room,
+		   struct error *err)
+{
+	struct blob_reader *r cleanup(cleanup_blob_reader) = NULL;
+	size_t got;
+	int rc = blob_service_open(s, &want->digest, &r, err);
+
+	if (rc == 0) {
+		return error_set(err, ERROR_NOT_FOUND, "blob %s is absent",
+				 digest_text(&want->digest));
+	}
+	if (rc > 0 && blob_reader_size(r) != want->size) {
+		return wrong_size(want, blob_reader_size(r), err);
+	}
+	if (rc > 0) {
+		room->len = 0;
+		buffer_reserve(room, want->size);
+		room->len = want->size;
+		rc = blob_reader_pread(r, room->ptr, want->size, 0, &got, err);
+	}
+	return rc;
+}
+
+static int get_one_by_one(struct blob_service *s, const struct blob_want *wants, size_t count,
+			  blob_take take, void *context, struct error *err)
+{
+	struct buffer room cleanup(buffer_done) = {0};
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		rc = get_one(s, &wants[i], &room, err);
+		if (rc == 0) {
+			rc = take(context, i, buffer_bytes(&room), err);
+		}
+	}
+	return rc;
+}
+
+int blob_service_get_many(struct blob_service *s, const struct blob_want *wants, size_t count,
+			  blob_take take, void *context, struct error *err)
+{
+	struct taking t = {
+		.service = s, .wants = wants, .count = count, .take = take, .context = context};
+
+	for (size_t i = 0; i < count; i++) {
+		if (wants[i].size > BLOB_MANY_SIZE_MAX) {
+			return error_set(err, ERROR_LIMIT, "blob %s is too large for this",
+					 digest_text(&wants[i].digest));
+		}
+	}
+	if (!s->ops->get_many) {
+		return get_one_by_one(s, wants, count, take, context, err);
+	}
+	int rc = s->ops->get_many(s, wants, count, take_checked, &t, err);
+
+	if (rc == 0 && t.given < count) {
+		rc = error_set(err, ERROR_CORRUPT, "%zu blobs where %zu were asked", t.given,
+			       count);
+	}
+	return rc;
+}
+
 bool blob_service_reads_ranges(const struct blob_service *s)
 {
 	return s->ops->verifies_ranges;

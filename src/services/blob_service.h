@@ -81,6 +81,31 @@ enum blob_read_flags {
 int blob_service_read(struct blob_service *s, const struct digest *digest, uint64_t offset,
 		      void *buf, size_t len, unsigned flags, size_t *got, struct error *err);
 
+/* ---- Many at once: for a peer, a few round trips instead of one for each ---- */
+
+/* Says for each digest whether the blob is missing. */
+int blob_service_find_missing(struct blob_service *s, const struct digest *digests,
+			      size_t count, bool *missing, struct error *err);
+
+/* Of what is got many at a time. */
+#define BLOB_MANY_SIZE_MAX ((uint64_t)1 << 20)
+
+/* A blob by the size that whoever refers to it says. */
+struct blob_want {
+	struct digest digest;
+	uint64_t size;
+};
+
+/* Content of number i, borrowed for the call. Nonzero ends it, and is what comes of it. */
+typedef int (*blob_take)(void *context, size_t i, struct bytes content, struct error *err);
+
+/*
+ * Gives these blobs whole, in any order, by the thread that calls. ERROR_NOT_FOUND when one is
+ * absent, ERROR_CORRUPT when it has another size, ERROR_LIMIT when that is above the maximum.
+ */
+int blob_service_get_many(struct blob_service *s, const struct blob_want *wants, size_t count,
+			  blob_take take, void *context, struct error *err);
+
 /*
  * False where each range costs as much as the whole blob, which has to be fetched to be
  * checked: then a reader serves several ranges better.
@@ -163,6 +188,13 @@ struct blob_service_ops {
 		    void *buf, size_t len, unsigned flags, size_t *got, struct error *err);
 	int (*chunks)(struct blob_service *s, const struct digest *digest,
 		      struct chunk_list *out, struct error *err);
+	/* These two may be NULL: then blobs are asked for one by one. */
+	int (*find_missing)(struct blob_service *s, const struct digest *digests, size_t count,
+			    bool *missing, struct error *err);
+	/* Sizes, and digests unless verifies_ranges is set, are checked by the functions above.
+	 */
+	int (*get_many)(struct blob_service *s, const struct blob_want *wants, size_t count,
+			blob_take take, void *context, struct error *err);
 	int (*count)(struct blob_service *s, struct blob_counts *out, struct error *err);
 	/* NULL: unsupported. */
 	int (*discard)(struct blob_service *s, const struct digest *digest, struct error *err);

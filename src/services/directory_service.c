@@ -140,6 +140,23 @@ int directory_service_has(struct directory_service *s, const struct digest *dige
 	return s->ops->has(s, digest, err);
 }
 
+int directory_service_find_missing(struct directory_service *s, const struct digest *digests,
+				   size_t count, bool *missing, struct error *err)
+{
+	if (s->ops->find_missing) {
+		return s->ops->find_missing(s, digests, count, missing, err);
+	}
+	for (size_t i = 0; i < count; i++) {
+		int rc = directory_service_has(s, &digests[i], err);
+
+		if (rc < 0) {
+			return rc;
+		}
+		missing[i] = rc == 0;
+	}
+	return 0;
+}
+
 int directory_service_put(struct directory_service *s, struct directory *d, struct error *err)
 {
 	return s->ops->put(s, d, err);

@@ -29,6 +29,9 @@ int directory_service_get_nowait(struct directory_service *s, const struct diges
 /* Asker, without reading more than an index. */
 int directory_service_has(struct directory_service *s, const struct digest *digest,
 			  struct error *err);
+/* Says for each digest whether the directory is missing. */
+int directory_service_find_missing(struct directory_service *s, const struct digest *digests,
+				   size_t count, bool *missing, struct error *err);
 int directory_service_put(struct directory_service *s, struct directory *d, struct error *err);
 
 /*
@@ -70,6 +73,9 @@ struct directory_service_ops {
 	int (*get_nowait)(struct directory_service *s, const struct digest *digest,
 			  uint8_t **encoding, size_t *len, struct error *err);
 	int (*has)(struct directory_service *s, const struct digest *digest, struct error *err);
+	/* NULL: asked one by one. */
+	int (*find_missing)(struct directory_service *s, const struct digest *digests,
+			    size_t count, bool *missing, struct error *err);
 	int (*put)(struct directory_service *s, struct directory *d, struct error *err);
 	/* NULL: nothing is ever fetched. */
 	void (*prefetch)(struct directory_service *s, const struct digest *root);

@@ -475,6 +475,92 @@ static void test_no_mixing(void **state)
 	directory_unref(leaf);
 }
 
+/* ---- Many at once ---- */
+
+#define MANY 40u
+
+struct many {
+	uint8_t *contents[MANY];
+	struct blob_want wants[MANY];
+	struct digest digests[MANY + 1];
+	unsigned taken[MANY];
+};
+
+/* The last one is the empty blob. */
+static void many_put(struct many *m, struct blob_service *s)
+{
+	for (size_t i = 0; i < MANY; i++) {
+		struct blob_want *w = &m->wants[i];
+
+		w->size = i + 1 < MANY ? i * i * i + 1 : 0;
+		m->contents[i] = make_content(w->size, i);
+		expect(0, blob_service_put(s, bytes_of(m->contents[i], w->size), &w->digest,
+					   &err));
+		m->digests[i] = w->digest;
+	}
+	m->digests[MANY] = unknown_digest(9);
+}
+
+static int many_take(void *context, size_t i, struct bytes content, struct error *err unused)
+{
+	struct many *m = context;
+
+	assert_true(i < MANY);
+	assert_int_equal(content.len, m->wants[i].size);
+	assert_memory_equal(content.ptr, m->contents[i], content.len);
+	m->taken[i]++;
+	return 0;
+}
+
+static int take_and_stop(void *context unused, size_t i unused, struct bytes content unused,
+			 struct error *err)
+{
+	return error_set(err, ERROR_CANCELED, "enough");
+}
+
+static void check_faults(struct blob_service *s, struct many *m)
+{
+	const struct blob_want there = m->wants[5];
+
+	expect_error(ERROR_CANCELED,
+		     blob_service_get_many(s, m->wants, MANY, take_and_stop, m, &err));
+	m->wants[5].digest = m->digests[MANY];
+	expect_error(ERROR_NOT_FOUND,
+		     blob_service_get_many(s, m->wants, MANY, many_take, m, &err));
+	m->wants[5] = there;
+	m->wants[5].size--;
+	expect_error(ERROR_CORRUPT,
+		     blob_service_get_many(s, &m->wants[5], 1, many_take, m, &err));
+	m->wants[5].size = BLOB_MANY_SIZE_MAX + 1;
+	expect_error(ERROR_LIMIT,
+		     blob_service_get_many(s, &m->wants[5], 1, many_take, m, &err));
+}
+
+static void test_many(void **state)
+{
+	struct fixture *f = *state;
+	struct blob_service *s = f->store.blobs;
+	struct many m = {.taken = {0}};
+	bool missing[MANY + 1];
+
+	many_put(&m, s);
+	expect(0, blob_service_find_missing(s, m.digests, 0, missing, &err));
+	expect(0, blob_service_find_missing(s, m.digests, MANY + 1, missing, &err));
+	for (size_t i = 0; i <= MANY; i++) {
+		assert_int_equal(missing[i], i == MANY);
+	}
+	expect(0, blob_service_sync(s, &err));
+	expect(0, blob_service_get_many(s, m.wants, 0, many_take, &m, &err));
+	expect(0, blob_service_get_many(s, m.wants, MANY, many_take, &m, &err));
+	for (size_t i = 0; i < MANY; i++) {
+		assert_int_equal(m.taken[i], 1);
+	}
+	check_faults(s, &m);
+	for (size_t i = 0; i < MANY; i++) {
+		free(m.contents[i]);
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int run_blob_tests(void)
@@ -492,6 +578,7 @@ int run_blob_tests(void)
 		TEST(test_two_writers),
 		TEST(test_reader_lasts),
 		TEST(test_no_mixing),
+		TEST(test_many),
 	};
 
 	return cmocka_run_group_tests_name("blobs", tests, NULL, NULL);

@@ -2,6 +2,31 @@
 
 #include <stdio.h>
 
+/* Without waiting, there is either the same answer or none. */
+static void check_nowait(struct directory_service *s, const struct digest *digest, bool there)
+{
+	struct directory *found = NULL;
+	struct error why = {0};
+	int rc = directory_service_get_nowait(s, digest, &found, &why);
+
+	assert_true(rc == -ERROR_WOULD_BLOCK || rc == there);
+	if (rc > 0) {
+		assert_true(digest_equal(directory_digest(found), digest));
+	}
+	directory_unref(found);
+}
+
+static void check_missing(struct directory_service *s, const struct digest *digest,
+			  bool missing)
+{
+	const struct digest both[] = {unknown_digest(3), *digest};
+	bool answers[] = {false, !missing};
+
+	expect(0, directory_service_find_missing(s, both, 2, answers, &err));
+	assert_true(answers[0]);
+	assert_int_equal(answers[1], missing);
+}
+
 static void check_directory(struct directory_service *s, struct directory *d)
 {
 	struct directory *found = NULL;
@@ -13,6 +38,8 @@ static void check_directory(struct directory_service *s, struct directory *d)
 	assert_true(bytes_equal(directory_encoding(found), wanted));
 	assert_int_equal(directory_size(found), directory_size(d));
 	directory_unref(found);
+	check_nowait(s, directory_digest(d), true);
+	check_missing(s, directory_digest(d), false);
 }
 
 static void check_directory_absent(struct directory_service *s, const struct digest *digest)
@@ -25,6 +52,8 @@ static void check_directory_absent(struct directory_service *s, const struct dig
 	assert_null(d);
 	expect(0, directory_service_get_recursive(s, digest, &walk, &err));
 	assert_null(walk);
+	check_nowait(s, digest, false);
+	check_missing(s, digest, true);
 }
 
 /*
