@@ -24,6 +24,7 @@ static const char main_help[] =
 	"  mount     show the store as a file system\n"
 	"  umount    end a mount\n"
 	"  virtiofs  show the store to virtual machines\n"
+	"  daemon    offer the store to others over gRPC\n"
 	"  nar       write, read and look into archives of Nix; see 'cairn nar --help'\n"
 	"  nix       keep store paths of Nix; 'cairn nix --help' lists how\n"
 	"  reindex   make the index of a store again\n"
@@ -89,19 +90,10 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command,
-	&roots_command,
-	&ls_command,
-	&cat_command,
-	&export_command,
-	&mount_command,
-	&umount_command,
-	&virtiofs_command,
-	&nar_command,
-	&nix_command,
-	&reindex_command,
-	&version_command,
-	NULL,
+	&import_command,  &roots_command, &ls_command,     &cat_command,
+	&export_command,  &mount_command, &umount_command, &virtiofs_command,
+	&daemon_command,  &nar_command,   &nix_command,    &reindex_command,
+	&version_command, NULL,
 };
 
 /* For messages about the options before the command. */

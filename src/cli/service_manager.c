@@ -75,25 +75,27 @@ static long environment_number(const char *name)
 	return *end ? -1 : n;
 }
 
-int service_manager_socket(int *fd, struct error *err)
+int service_manager_sockets(int *fds, size_t max, size_t *count, struct error *err)
 {
+	*count = 0;
 	/* They may be meant for another process of the same family. */
 	if (environment_number("LISTEN_PID") != (long)getpid()) {
 		return 0;
 	}
-	long count = environment_number("LISTEN_FDS");
+	long passed = environment_number("LISTEN_FDS");
 
-	if (count > 1) {
-		return error_set(err, ERROR_UNSUPPORTED,
-				 "the service manager passes %ld sockets; one is expected",
-				 count);
+	if (passed > (long)max) {
+		return error_set(
+			err, ERROR_UNSUPPORTED,
+			"the service manager passes %ld sockets; %zu at most are expected",
+			passed, max);
 	}
-	if (count <= 0) {
-		return 0;
+	for (long i = 0; i < passed; i++) {
+		fds[i] = FIRST_PASSED_FD + (int)i;
+		if (fcntl(fds[i], F_SETFD, FD_CLOEXEC) != 0) {
+			return error_set_errno(err, errno, "the socket of the service manager");
+		}
 	}
-	if (fcntl(FIRST_PASSED_FD, F_SETFD, FD_CLOEXEC) != 0) {
-		return error_set_errno(err, errno, "the socket of the service manager");
-	}
-	*fd = FIRST_PASSED_FD;
-	return 1;
+	*count = passed > 0 ? (size_t)passed : 0;
+	return 0;
 }

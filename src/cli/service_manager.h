@@ -2,6 +2,8 @@
 
 /* The protocols of a service manager, as systemd(1) speaks them: readiness and sockets. */
 
+#include <stddef.h>
+
 #include "base/error.h"
 
 /*
@@ -14,7 +16,7 @@ void service_manager_notify(const char *state);
 void service_manager_connect(void);
 
 /*
- * Asker: the listening socket that it has opened for this process ($LISTEN_FDS), to be closed
- * by the caller; 0 when there is none. More than one is an error.
+ * The listening sockets that it has opened for this process ($LISTEN_FDS), to be closed by the
+ * caller; how many there are, at most max.
  */
-int service_manager_socket(int *fd, struct error *err);
+int service_manager_sockets(int *fds, size_t max, size_t *count, struct error *err);

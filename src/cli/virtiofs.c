@@ -1,18 +1,15 @@
 /* cairn virtiofs */
 
-#include <grp.h>
-#include <pthread.h>
-#include <pwd.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
 #include "base/sandbox.h"
-#include "base/unix_listener.h"
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/serve.h"
 #include "cli/service_manager.h"
+#include "cli/socket_options.h"
 #include "cli/stop_signals.h"
 #include "transports/virtiofs.h"
 
@@ -140,54 +137,6 @@ static int serve(struct virtiofs_run *run)
 
 enum { ONCE = SERVE_OPTION_OWN, FD, SOCKET_MODE, SOCKET_OWNER, SOCKET_GROUP, SANDBOX };
 
-/* A number from 0 up, all of the text; false for anything else. */
-static bool parse_number(const char *text, int base, unsigned long max, unsigned long *out)
-{
-	char *end;
-
-	*out = strtoul(text, &end, base);
-	return text[0] >= '0' && text[0] <= '9' && !*end && *out <= max;
-}
-
-static bool set_mode(struct virtiofs_run *run, const struct cli_command *command)
-{
-	unsigned long mode;
-
-	if (!parse_number(optarg, 8, 0777, &mode)) {
-		cli_usage(command, "--socket-mode takes an octal mode up to 777, not '%s'",
-			  optarg);
-		return false;
-	}
-	run->socket.mode = (mode_t)mode;
-	return true;
-}
-
-static bool set_owner(struct virtiofs_run *run, const struct cli_command *command)
-{
-	const struct passwd *user = getpwnam(optarg);
-	unsigned long id;
-
-	if (!user && !parse_number(optarg, 10, UINT32_MAX - 1, &id)) {
-		cli_usage(command, "--socket-owner: there is no user '%s'", optarg);
-		return false;
-	}
-	run->socket.owner = user ? user->pw_uid : (uid_t)id;
-	return true;
-}
-
-static bool set_group(struct virtiofs_run *run, const struct cli_command *command)
-{
-	const struct group *group = getgrnam(optarg);
-	unsigned long id;
-
-	if (!group && !parse_number(optarg, 10, UINT32_MAX - 1, &id)) {
-		cli_usage(command, "--socket-group: there is no group '%s'", optarg);
-		return false;
-	}
-	run->socket.group = group ? group->gr_gid : (gid_t)id;
-	return true;
-}
-
 static bool set_fd(struct virtiofs_run *run, const struct cli_command *command)
 {
 	unsigned fd;
@@ -216,11 +165,11 @@ static bool set_option(struct virtiofs_run *run, const struct cli_command *comma
 	case FD:
 		return set_fd(run, command);
 	case SOCKET_MODE:
-		return set_mode(run, command);
+		return socket_options_mode(command, "--socket-mode", &run->socket.mode);
 	case SOCKET_OWNER:
-		return set_owner(run, command);
+		return socket_options_user(command, "--socket-owner", &run->socket.owner);
 	case SOCKET_GROUP:
-		return set_group(run, command);
+		return socket_options_group(command, "--socket-group", &run->socket.group);
 	case SANDBOX:
 		return set_sandbox(run, command);
 	default:
@@ -237,7 +186,8 @@ static int choose_socket(struct virtiofs_run *run, const struct cli_command *com
 	int given = argc - optind;
 
 	if (given == 0 && run->fd < 0) {
-		int r = service_manager_socket(&run->fd, &err);
+		size_t count;
+		int r = service_manager_sockets(&run->fd, 1, &count, &err);
 
 		if (r < 0) {
 			return cli_fail(&err);
@@ -266,7 +216,7 @@ static int run_virtiofs(struct cli *cli, const struct cli_command *command, int 
 	struct virtiofs_run run = {
 		.cli = cli,
 		.fd = -1,
-		.socket = {.mode = 0600, .owner = (uid_t)-1, .group = (gid_t)-1},
+		.socket = SOCKET_OPTIONS_DEFAULT,
 	};
 	int c, code;
 
