@@ -164,6 +164,11 @@ uint64_t blob_proof_size(const struct blob_proof *p)
 	return p->size;
 }
 
+struct bytes blob_proof_outboard(const struct blob_proof *p)
+{
+	return buffer_bytes(&p->outboard);
+}
+
 static size_t group_len(const struct blob_proof *p, uint64_t group)
 {
 	return (size_t)MIN(OUTBOARD_GROUP, p->size - group * OUTBOARD_GROUP);

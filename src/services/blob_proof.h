@@ -31,6 +31,8 @@ void blob_proof_unref(struct blob_proof *p);
 DEFINE_CLEANUP(cleanup_blob_proof, struct blob_proof *, blob_proof_unref)
 
 uint64_t blob_proof_size(const struct blob_proof *p);
+/* The encoding of the blob's outboard (castore/outboard.h), borrowed. */
+struct bytes blob_proof_outboard(const struct blob_proof *p);
 
 /* Reads a range through an unchecked reader and checks it. The range must lie in the blob. */
 int blob_proof_pread(const struct blob_proof *p, struct blob_reader *unchecked, void *buf,

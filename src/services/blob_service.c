@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "base/io.h"
+#include "castore/outboard.h"
 #include "services/verified_reader.h"
 
 void chunk_list_done(struct chunk_list *l)
@@ -456,6 +457,68 @@ int blob_reader_pread(struct blob_reader *r, void *buf, size_t len, uint64_t off
 uint64_t blob_reader_size(const struct blob_reader *r)
 {
 	return r->size;
+}
+
+/* Above this, reading a blob to tell how its ranges can be checked takes too long. */
+#define OUTBOARD_BY_READING_MAX OUTBOARD_SPAN
+
+static int hash_reader(struct blob_reader *r, struct buffer *outboard, struct error *err)
+{
+	struct outboard_builder *builder = outboard_builder_new();
+	uint8_t *buf = xmalloc(OUTBOARD_GROUP);
+	struct digest digest;
+	size_t got = 1;
+	int rc = 0;
+
+	for (uint64_t at = 0; rc == 0 && at < r->size && got; at += got) {
+		rc = blob_reader_pread(r, buf, OUTBOARD_GROUP, at, &got, err);
+		if (rc == 0) {
+			outboard_builder_update(builder, bytes_of(buf, got));
+		}
+	}
+	outboard_builder_finish(builder, &digest, outboard);
+	outboard_builder_free(builder);
+	free(buf);
+	return rc;
+}
+
+int blob_reader_outboard_by_reading(struct blob_reader *r, uint64_t first, size_t count,
+				    uint8_t *values, struct error *err)
+{
+	struct buffer outboard cleanup(buffer_done) = {0};
+	int rc = hash_reader(r, &outboard, err);
+
+	if (rc < 0) {
+		return rc;
+	}
+	if (outboard.len != outboard_encoded_size(r->size)) {
+		return error_set(err, ERROR_CORRUPT, "a blob ends before its %ju bytes",
+				 (uintmax_t)r->size);
+	}
+	memcpy(values, outboard.ptr + first * DIGEST_SIZE, count * DIGEST_SIZE);
+	return 0;
+}
+
+int blob_reader_outboard(struct blob_reader *r, uint64_t first, size_t count, uint8_t *values,
+			 struct error *err)
+{
+	uint64_t all = outboard_encoded_size(r->size) / DIGEST_SIZE;
+
+	if (first > all || count > all - first) {
+		return error_set(err, ERROR_INVALID, "an outboard of %ju values has no %ju",
+				 (uintmax_t)all, (uintmax_t)(first + count));
+	}
+	if (count == 0) {
+		return 0;
+	}
+	if (r->ops->outboard) {
+		return r->ops->outboard(r, first, count, values, err);
+	}
+	if (r->size > OUTBOARD_BY_READING_MAX) {
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "ranges of large blobs cannot be checked from here");
+	}
+	return blob_reader_outboard_by_reading(r, first, count, values, err);
 }
 
 int blob_reader_fd(const struct blob_reader *r)

@@ -151,6 +151,14 @@ uint64_t blob_reader_size(const struct blob_reader *r);
  * not checked here.
  */
 int blob_reader_fd(const struct blob_reader *r);
+/*
+ * Part of the encoding of the blob's outboard (castore/outboard.h): `count` values of
+ * DIGEST_SIZE bytes, from number `first`, all of which it has. With these, somebody else can
+ * check ranges of the blob. ERROR_UNSUPPORTED where the whole blob would have to be read for
+ * it.
+ */
+int blob_reader_outboard(struct blob_reader *r, uint64_t first, size_t count, uint8_t *values,
+			 struct error *err);
 void blob_reader_free(struct blob_reader *r);
 DEFINE_CLEANUP(cleanup_blob_reader, struct blob_reader *, blob_reader_free)
 
@@ -210,6 +218,9 @@ struct blob_reader_ops {
 	int (*pread)(struct blob_reader *r, void *buf, size_t len, uint64_t offset, size_t *got,
 		     struct error *err);
 	int (*fd)(const struct blob_reader *r);
+	/* count is not 0. NULL: it has nothing better than to read the blob. */
+	int (*outboard)(struct blob_reader *r, uint64_t first, size_t count, uint8_t *values,
+			struct error *err);
 	void (*free)(struct blob_reader *r);
 };
 
@@ -232,6 +243,9 @@ struct blob_writer {
 /* Sets the table and one reference. */
 void blob_service_init(struct blob_service *s, const struct blob_service_ops *ops);
 
+/* For tables whose back end has nothing better: the blob, which is small, is read through. */
+int blob_reader_outboard_by_reading(struct blob_reader *r, uint64_t first, size_t count,
+				    uint8_t *values, struct error *err);
 /* For tables whose back end has nothing better: through open and a reader. */
 int blob_service_read_by_open(struct blob_service *s, const struct digest *digest,
 			      uint64_t offset, void *buf, size_t len, unsigned flags,

@@ -95,6 +95,7 @@ static void memory_reader_free(struct blob_reader *r)
 static const struct blob_reader_ops memory_reader_ops = {
 	.pread = memory_reader_pread,
 	.fd = memory_reader_fd,
+	.outboard = blob_reader_outboard_by_reading,
 	.free = memory_reader_free,
 };
 

@@ -39,6 +39,7 @@ static void whole_free(struct blob_reader *r)
 static const struct blob_reader_ops whole_reader_ops = {
 	.pread = whole_pread,
 	.fd = no_fd,
+	.outboard = blob_reader_outboard_by_reading,
 	.free = whole_free,
 };
 
@@ -65,6 +66,16 @@ static int verified_pread(struct blob_reader *r, void *buf, size_t len, uint64_t
 	return rc;
 }
 
+static int verified_outboard(struct blob_reader *r, uint64_t first, size_t count,
+			     uint8_t *values, struct error *err unused)
+{
+	struct verified_reader *v = container_of(r, struct verified_reader, base);
+
+	memcpy(values, blob_proof_outboard(v->proof).ptr + first * DIGEST_SIZE,
+	       count * DIGEST_SIZE);
+	return 0;
+}
+
 static void verified_free(struct blob_reader *r)
 {
 	struct verified_reader *v = container_of(r, struct verified_reader, base);
@@ -77,6 +88,7 @@ static void verified_free(struct blob_reader *r)
 static const struct blob_reader_ops verified_reader_ops = {
 	.pread = verified_pread,
 	.fd = no_fd,
+	.outboard = verified_outboard,
 	.free = verified_free,
 };
 

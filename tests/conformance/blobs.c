@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "castore/outboard.h"
+
 static const size_t sizes[] = {
 	1,       2,
 	1023,    1024,
@@ -84,6 +86,32 @@ static void check_fd(struct blob_reader *r, struct bytes content)
 	free(buf);
 }
 
+/* What others need to check ranges, where it is to be had. */
+static void check_outboard(struct blob_reader *r, struct bytes content)
+{
+	struct outboard_builder *builder = outboard_builder_new();
+	struct buffer expected cleanup(buffer_done) = {0};
+	struct digest digest;
+
+	outboard_builder_update(builder, content);
+	outboard_builder_finish(builder, &digest, &expected);
+	outboard_builder_free(builder);
+	size_t count = expected.len / DIGEST_SIZE;
+	uint8_t *values cleanup(cleanup_free) = xmalloc(expected.len + 1);
+
+	if (content.len > OUTBOARD_SPAN &&
+	    blob_reader_outboard(r, 0, count, values, NULL) == -ERROR_UNSUPPORTED) {
+		return;
+	}
+	expect(0, blob_reader_outboard(r, 0, count, values, &err));
+	assert_true(bytes_equal(bytes_of(values, expected.len), buffer_bytes(&expected)));
+	if (count > 2) {
+		expect(0, blob_reader_outboard(r, 1, 2, values, &err));
+		assert_memory_equal(values, expected.ptr + DIGEST_SIZE, 2 * DIGEST_SIZE);
+	}
+	expect_error(ERROR_INVALID, blob_reader_outboard(r, 1, count, values, &err));
+}
+
 static void check_reader(struct blob_service *s, struct bytes content,
 			 const struct digest *digest)
 {
@@ -95,6 +123,7 @@ static void check_reader(struct blob_service *s, struct bytes content,
 	check_range(r, content, 0, content.len, whole);
 	check_range(r, content, 0, content.len + 1, whole);
 	check_ranges(r, content);
+	check_outboard(r, content);
 	check_end(r, content);
 	check_fd(r, content);
 	blob_reader_free(r);

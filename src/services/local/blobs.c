@@ -167,6 +167,16 @@ static int reader_fd(const struct blob_reader *base)
 	return r->file ? r->file->fd : -1;
 }
 
+static int reader_outboard(struct blob_reader *base, uint64_t first, size_t count,
+			   uint8_t *values, struct error *err)
+{
+	struct local_reader *r = reader_of(base);
+
+	return r->file ? large_file_outboard(r->view->store, &r->location, first, count, values,
+					     err)
+		       : blob_reader_outboard_by_reading(base, first, count, values, err);
+}
+
 static void reader_free(struct blob_reader *base)
 {
 	struct local_reader *r = reader_of(base);
@@ -180,6 +190,7 @@ static void reader_free(struct blob_reader *base)
 static const struct blob_reader_ops reader_ops = {
 	.pread = reader_pread,
 	.fd = reader_fd,
+	.outboard = reader_outboard,
 	.free = reader_free,
 };
 

@@ -355,6 +355,21 @@ static int read_spans(struct local_store *s, const struct digest *digest,
 	return 0;
 }
 
+int large_file_outboard(struct local_store *s, const struct location *l, uint64_t first,
+			size_t count, uint8_t *values, struct error *err)
+{
+	struct cached_file *pack;
+	int rc = local_pack_open(s, l->pack, &pack, err);
+
+	if (rc == 0) {
+		rc = local_pread(pack->fd, values, count * DIGEST_SIZE,
+				 l->offset + RECORD_HEADER_SIZE + first * DIGEST_SIZE, 0,
+				 "an outboard", err);
+		file_cache_release(&s->packs, pack);
+	}
+	return rc;
+}
+
 /* The name that is left in `name` is the last one tried. */
 static int open_plain(struct local_view *v, const struct digest *digest,
 		      char name[LOCAL_NAME_SIZE])

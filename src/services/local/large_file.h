@@ -28,6 +28,12 @@ int large_file_import(struct local_view *v, int fd, uint64_t size, struct blob_w
 /* A file of the view's cache, to be released there. */
 int large_file_open(struct local_view *v, const struct digest *digest, const struct location *l,
 		    struct cached_file **out, struct error *err);
+/*
+ * Part of the outboard's encoding, which lies in it. Who gets it checks it: it is of no use to
+ * others than those who check.
+ */
+int large_file_outboard(struct local_store *s, const struct location *l, uint64_t first,
+			size_t count, uint8_t *values, struct error *err);
 /* Reads a range and verifies every group it touches. offset + len lies inside the blob. */
 int large_file_read(struct local_store *s, struct cached_file *f, const struct location *l,
 		    void *buf, size_t len, uint64_t offset, unsigned flags, struct error *err);
