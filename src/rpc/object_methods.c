@@ -271,6 +271,7 @@ static const struct rpc_method methods[] = {
 	{"PutBlobs", RPC_MAY_WRITE, put_blobs},
 	{"PutDirectories", RPC_MAY_WRITE, put_directories},
 	{"BlobSize", RPC_MAY_READ, blob_size},
+	{"ReadRange", RPC_MAY_READ, range_method},
 	{"Sync", RPC_MAY_READ, sync_store},
 };
 

@@ -13,6 +13,9 @@ extern const struct rpc_service blob_methods_service, directory_methods_service,
 /* Bytes of many small answers that go into one message, and of a piece of a large one. */
 #define METHODS_BATCH_SIZE ((size_t)256 << 10)
 
+/* cairn.v1.Objects.ReadRange. */
+int range_method(void *context, struct server_call *c, struct error *err);
+
 /*
  * The only message of a call, decoded; what is decoded borrows from m and storage, which the
  * caller ends.
