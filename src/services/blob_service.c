@@ -431,6 +431,11 @@ int blob_service_sync(struct blob_service *s, struct error *err)
 	return s->ops->sync(s, err);
 }
 
+int blob_service_recover(struct blob_service *s, struct error *err)
+{
+	return s->ops->recover ? s->ops->recover(s, err) : 0;
+}
+
 int blob_reader_pread(struct blob_reader *r, void *buf, size_t len, uint64_t offset,
 		      size_t *got, struct error *err)
 {

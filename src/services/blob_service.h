@@ -137,6 +137,12 @@ int blob_service_discard(struct blob_service *s, const struct digest *digest,
 			 struct error *err);
 /* Returns when all that was committed before is durable and visible to every other user. */
 int blob_service_sync(struct blob_service *s, struct error *err);
+/*
+ * After a failure to write, such as a full disk, a service may take no more writes, so that
+ * nobody relies on what was lost. This makes it take them again: what was put and not synced is
+ * dropped. Nobody may be putting anything into the store meanwhile, whatever kind it is.
+ */
+int blob_service_recover(struct blob_service *s, struct error *err);
 
 /*
  * Reads up to len bytes at offset, fewer only at the end of the blob. The count goes to *got; 0
@@ -207,6 +213,8 @@ struct blob_service_ops {
 	/* NULL: unsupported. */
 	int (*discard)(struct blob_service *s, const struct digest *digest, struct error *err);
 	int (*sync)(struct blob_service *s, struct error *err);
+	/* NULL: a failure has no consequences. */
+	int (*recover)(struct blob_service *s, struct error *err);
 };
 
 struct blob_service {

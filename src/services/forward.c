@@ -76,6 +76,11 @@ int forward_blobs_sync(struct blob_service *s, struct error *err)
 	return blob_service_sync(inner_blobs(s), err);
 }
 
+int forward_blobs_recover(struct blob_service *s, struct error *err)
+{
+	return blob_service_recover(inner_blobs(s), err);
+}
+
 /* ---- Directories ---- */
 
 static struct directory_service *inner_directories(struct directory_service *s)

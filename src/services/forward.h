@@ -60,6 +60,7 @@ int forward_blobs_count(struct blob_service *s, struct blob_counts *out, struct 
 int forward_blobs_discard(struct blob_service *s, const struct digest *digest,
 			  struct error *err);
 int forward_blobs_sync(struct blob_service *s, struct error *err);
+int forward_blobs_recover(struct blob_service *s, struct error *err);
 
 int forward_directories_get(struct directory_service *s, const struct digest *digest,
 			    uint8_t **encoding, size_t *len, struct error *err);

@@ -149,6 +149,7 @@ static const struct blob_service_ops blobs_ops = {
 	.count = forward_blobs_count,
 	.discard = forward_blobs_discard,
 	.sync = forward_blobs_sync,
+	.recover = forward_blobs_recover,
 };
 
 /* ---- Directories ---- */

@@ -257,19 +257,19 @@ static void test_many_processes(void **state unused)
 	store_close(&s);
 }
 
-static void test_full_disk_loses_nothing(void **state unused)
+/* A store with two blobs, into which more went than the disk has room for. */
+static void overfill(struct store *s)
 {
 	struct rlimit old, small = {.rlim_cur = 8 << 20};
 	struct error err = {0};
-	struct store s;
 
 	signal(SIGXFSZ, SIG_IGN);
 	getrlimit(RLIMIT_FSIZE, &old);
 	small.rlim_max = old.rlim_max;
-	open_store(&s, STORE_CREATE);
-	put_blob(&s, 1000, 1);
-	put_blob(&s, LARGE, 2);
-	assert_int_equal(store_sync(&s, &err), 0);
+	open_store(s, STORE_CREATE);
+	put_blob(s, 1000, 1);
+	put_blob(s, LARGE, 2);
+	assert_int_equal(store_sync(s, &err), 0);
 
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
 	uint8_t *data = xmalloc(200000);
@@ -277,28 +277,59 @@ static void test_full_disk_loses_nothing(void **state unused)
 
 	for (unsigned i = 0; rc == 0 && i < 200; i++) {
 		fill(data, 200000, 100 + i);
-		rc = blob_service_put(s.blobs, bytes_of(data, 200000), NULL, &err);
+		rc = blob_service_put(s->blobs, bytes_of(data, 200000), NULL, &err);
 	}
-	rc = rc ? rc : store_sync(&s, &err);
+	rc = rc ? rc : store_sync(s, &err);
 	assert_true(rc < 0);
 	assert_int_equal(err.os_errno, EFBIG);
 	/* It stays an error: nothing is acknowledged that was dropped. Reading goes on. */
-	assert_true(store_sync(&s, NULL) < 0);
-	check_blob(&s, 1000, 1);
-	check_blob(&s, LARGE, 2);
+	assert_true(store_sync(s, NULL) < 0);
+	check_blob(s, 1000, 1);
+	check_blob(s, LARGE, 2);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
-	store_close(&s);
+	free(data);
+}
 
-	open_store(&s, 0);
-	check_blob(&s, 1000, 1);
+static void fill_again(struct store *s)
+{
+	struct error err = {0};
+
+	check_blob(s, 1000, 1);
 	for (unsigned i = 0; i < 200; i++) {
-		put_blob(&s, 200000, 100 + i);
+		put_blob(s, 200000, 100 + i);
 	}
-	assert_int_equal(store_sync(&s, &err), 0);
-	check_blob(&s, 200000, 100);
+	assert_int_equal(store_sync(s, &err), 0);
+	check_blob(s, 200000, 100);
+	check_blob(s, 200000, 299);
+}
+
+static void test_full_disk_loses_nothing(void **state unused)
+{
+	struct store s;
+
+	overfill(&s);
+	store_close(&s);
+	open_store(&s, 0);
+	fill_again(&s);
+	store_close(&s);
+}
+
+static void test_recovers_from_full_disk(void **state unused)
+{
+	struct error err = {0};
+	struct store s;
+
+	overfill(&s);
+	assert_int_equal(blob_service_recover(s.blobs, &err), 0);
+	/* Nothing came back by it. */
+	struct digest lost = digest_of_blob(200000, 299);
+
+	assert_int_equal(blob_service_has(s.blobs, &lost, &err), 0);
+	fill_again(&s);
+	store_close(&s);
+	open_store(&s, 0);
 	check_blob(&s, 200000, 299);
 	store_close(&s);
-	free(data);
 }
 
 static void test_uncommitted_is_given_back(void **state unused)
@@ -458,6 +489,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_processes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_disk_loses_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_recovers_from_full_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_uncommitted_is_given_back, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),

@@ -380,6 +380,17 @@ static int blobs_discard(struct blob_service *s, const struct digest *digest, st
 	return rc ? rc : local_object_discard(b->view, INDEX_BLOBS, digest, err);
 }
 
+static int blobs_recover(struct blob_service *s, struct error *err unused)
+{
+	struct local_view *view = blobs_of(s)->view;
+
+	/* A stage that failed is given up. */
+	if (!view->below) {
+		committer_recover(view->committer);
+	}
+	return 0;
+}
+
 static int blobs_sync(struct blob_service *s, struct error *err)
 {
 	return local_view_sync(blobs_of(s)->view, err);
@@ -399,6 +410,7 @@ static const struct blob_service_ops blob_ops = {
 	.count = blobs_count,
 	.discard = blobs_discard,
 	.sync = blobs_sync,
+	.recover = blobs_recover,
 };
 
 struct blob_service *local_blobs_new(struct local_view *v, bool read_only)

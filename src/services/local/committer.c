@@ -602,6 +602,20 @@ void committer_end(struct committer *c, const struct error *why)
 	pthread_mutex_unlock(&c->lock);
 }
 
+void committer_recover(struct committer *c)
+{
+	const struct error why = {.code = ERROR_IO,
+				  .text = "what was not committed is dropped"};
+
+	committer_end(c, &why);
+	pthread_mutex_lock(&c->lock);
+	free(c->failure);
+	c->failure = NULL;
+	c->stopping = false;
+	c->committed = c->next_batch - 1;
+	pthread_mutex_unlock(&c->lock);
+}
+
 void committer_done(struct committer *c)
 {
 	const struct error why = {.code = ERROR_INVALID, .text = "the store is closed"};

@@ -11,7 +11,8 @@
  * back, and puts go on into the next batch meanwhile.
  *
  * A failed commit (a full disk) drops everything that was not committed, and every later put
- * and sync of this open store fails with the same error; what was committed before stays.
+ * and sync of this open store fails with the same error, until committer_recover(); what was
+ * committed before stays.
  *
  * A stage has a committer of its own, with a pack of its own, whose batches it keeps (see
  * local_stage.h) until all of them are committed or none.
@@ -72,6 +73,8 @@ void committer_init(struct committer *c, struct local_store *s, struct local_sta
  */
 void committer_end(struct committer *c, const struct error *why);
 void committer_done(struct committer *c);
+/* Begins anew: what was not committed is dropped. Nobody may be adding anything. */
+void committer_recover(struct committer *c);
 
 /*
  * Adds a packed object unless the open or closing batch has it (the caller has looked in the
