@@ -148,12 +148,41 @@ static int receive_blob(struct server_call *c, struct blob_writer *w, struct err
 	return rc;
 }
 
+static int create_writer(struct store_methods *s, struct blob_writer **out, struct error *err)
+{
+	int rc = write_turn_begin(&s->turns, err);
+
+	if (rc == 0) {
+		rc = blob_service_create(s->store->blobs, out, err);
+		write_turn_end(&s->turns, rc);
+	}
+	return rc;
+}
+
+/* Ends the writer. */
+static int commit_blob(struct store_methods *s, struct blob_writer *w, struct digest *digest,
+		       struct error *err)
+{
+	int rc = write_turn_begin(&s->turns, err);
+
+	if (rc < 0) {
+		blob_writer_free(w);
+		return rc;
+	}
+	rc = blob_writer_commit(w, digest, NULL, err);
+	if (rc == 0) {
+		rc = blob_service_sync(s->store->blobs, err);
+	}
+	write_turn_end(&s->turns, rc);
+	return rc;
+}
+
 static int put_blob_method(void *context, struct server_call *c, struct error *err)
 {
 	struct store_methods *s = context;
 	struct blob_writer *w;
 	struct digest digest;
-	int rc = blob_service_create(s->store->blobs, &w, err);
+	int rc = create_writer(s, &w, err);
 
 	if (rc < 0) {
 		return rc;
@@ -163,10 +192,7 @@ static int put_blob_method(void *context, struct server_call *c, struct error *e
 		blob_writer_free(w);
 		return rc;
 	}
-	rc = blob_writer_commit(w, &digest, NULL, err);
-	if (rc == 0) {
-		rc = blob_service_sync(s->store->blobs, err);
-	}
+	rc = commit_blob(s, w, &digest, err);
 	if (rc == 0) {
 		reply_digest(c, &digest);
 	}

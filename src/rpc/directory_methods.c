@@ -95,6 +95,24 @@ static int receive_closure(struct server_call *c, struct directory_batch *b, str
 	return rc;
 }
 
+/* Ends the batch. */
+static int commit_closure(struct store_methods *s, struct directory_batch *b,
+			  struct digest *root, struct error *err)
+{
+	int rc = write_turn_begin(&s->turns, err);
+
+	if (rc < 0) {
+		directory_batch_free(b);
+		return rc;
+	}
+	rc = directory_batch_commit(b, root, err);
+	if (rc == 0) {
+		rc = directory_service_sync(s->store->directories, err);
+	}
+	write_turn_end(&s->turns, rc);
+	return rc;
+}
+
 static int put_directory(void *context, struct server_call *c, struct error *err)
 {
 	struct store_methods *s = context;
@@ -110,10 +128,7 @@ static int put_directory(void *context, struct server_call *c, struct error *err
 		directory_batch_free(b);
 		return rc;
 	}
-	rc = directory_batch_commit(b, &root, err);
-	if (rc == 0) {
-		rc = directory_service_sync(s->store->directories, err);
-	}
+	rc = commit_closure(s, b, &root, err);
 	if (rc == 0) {
 		reply_digest(c, &root);
 	}

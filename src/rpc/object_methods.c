@@ -202,23 +202,33 @@ static int put_list(struct store *store, struct bytes message, put_element put, 
 }
 
 /* All that come in one call share a sync, also with other calls. */
-static int put_objects(struct store_methods *s, struct server_call *c, put_element put,
-		       struct error *err)
+static int receive_objects(struct store_methods *s, struct server_call *c, put_element put,
+			   uint64_t *count, struct error *err)
 {
 	struct request r cleanup(request_done) = {0};
 	struct bytes message;
-	uint64_t count = 0;
 	int rc;
 
 	while ((rc = request_next(c, &r, &message, err)) > 0) {
-		rc = put_list(s->store, message, put, &count, err);
+		rc = put_list(s->store, message, put, count, err);
 		if (rc < 0) {
 			break;
 		}
 	}
-	if (rc == 0) {
-		rc = store_sync(s->store, err);
+	return rc == 0 ? store_sync(s->store, err) : rc;
+}
+
+static int put_objects(struct store_methods *s, struct server_call *c, put_element put,
+		       struct error *err)
+{
+	uint64_t count = 0;
+	int rc = write_turn_begin(&s->turns, err);
+
+	if (rc < 0) {
+		return rc;
 	}
+	rc = receive_objects(s, c, put, &count, err);
+	write_turn_end(&s->turns, rc);
 	if (rc == 0) {
 		reply_number(c, count);
 	}

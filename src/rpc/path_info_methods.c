@@ -70,8 +70,13 @@ static int put_info(void *context, struct server_call *c, struct error *err)
 		rc = path_info_decode(rpc_message_bytes(&r.message, &r.storage), &info, err);
 	}
 	if (rc == 0) {
-		rc = path_info_service_put(s->infos, &info, &stored, err);
+		rc = write_turn_begin(&s->turns, err);
 	}
+	if (rc < 0) {
+		return rc;
+	}
+	rc = path_info_service_put(s->infos, &info, &stored, err);
+	write_turn_end(&s->turns, rc);
 	if (rc == 0) {
 		reply_info(c, &stored);
 	}
@@ -274,8 +279,13 @@ static int put_infos(void *context, struct server_call *c, struct error *err)
 		}
 	}
 	if (rc == 0) {
-		rc = path_info_service_put_many(s->infos, l.list, l.count, err);
+		rc = write_turn_begin(&s->turns, err);
 	}
+	if (rc < 0) {
+		return rc;
+	}
+	rc = path_info_service_put_many(s->infos, l.list, l.count, err);
+	write_turn_end(&s->turns, rc);
 	if (rc == 0) {
 		reply_number(c, l.count);
 	}
@@ -305,7 +315,12 @@ static int remove_infos(void *context, struct server_call *c, struct error *err)
 		keys[i] =
 			bytes_of(m.value.ptr + i * STORE_PATH_HASH_SIZE, STORE_PATH_HASH_SIZE);
 	}
+	rc = write_turn_begin(&s->turns, err);
+	if (rc < 0) {
+		return rc;
+	}
 	rc = record_table_remove_many(s->store->path_infos, keys, count, &removed, err);
+	write_turn_end(&s->turns, rc);
 	if (rc == 0) {
 		reply_number(c, removed);
 	}

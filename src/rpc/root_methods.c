@@ -145,8 +145,13 @@ static int put_root(void *context, struct server_call *c, struct error *err)
 		rc = node_name_check(name, err);
 	}
 	if (rc == 0) {
-		rc = root_nodes_put(s->store->roots, name, &node, m.replace, err);
+		rc = write_turn_begin(&s->turns, err);
 	}
+	if (rc < 0) {
+		return rc;
+	}
+	rc = root_nodes_put(s->store->roots, name, &node, m.replace, err);
+	write_turn_end(&s->turns, rc);
 	if (rc == 0) {
 		reply_empty(c);
 	}
@@ -163,10 +168,14 @@ static int remove_root(void *context, struct server_call *c, struct error *err)
 	if (rc == 0) {
 		rc = node_name_check(name, err);
 	}
+	if (rc == 0) {
+		rc = write_turn_begin(&s->turns, err);
+	}
 	if (rc < 0) {
 		return rc;
 	}
 	rc = root_nodes_remove(s->store->roots, name, err);
+	write_turn_end(&s->turns, rc);
 	if (rc > 0) {
 		reply_empty(c);
 	}

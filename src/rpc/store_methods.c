@@ -16,11 +16,13 @@ void store_methods_init(struct store_methods *m, struct store *store)
 		.store = store,
 		.infos = store->path_infos ? path_info_store_new(store) : NULL,
 	};
+	write_turns_init(&m->turns, store->blobs);
 }
 
 void store_methods_done(struct store_methods *m)
 {
 	path_info_service_unref(m->infos);
+	write_turns_done(&m->turns);
 }
 
 /* ---- What the methods share ---- */

@@ -7,12 +7,13 @@
 
 #include "nix/path_info_service.h"
 #include "rpc/rpc_server.h"
-#include "services/store.h"
+#include "rpc/write_turn.h"
 
 /* The context of all handlers. */
 struct store_methods {
 	struct store *store;             /* borrowed */
 	struct path_info_service *infos; /* NULL where the store keeps none */
+	struct write_turns turns;
 };
 
 void store_methods_init(struct store_methods *m, struct store *store);
