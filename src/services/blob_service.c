@@ -52,6 +52,9 @@ int blob_service_has(struct blob_service *s, const struct digest *digest, struct
 {
 	uint64_t size;
 
+	if (s->ops->has && !is_empty(digest)) {
+		return s->ops->has(s, digest, err);
+	}
 	return blob_service_size(s, digest, &size, err);
 }
 

@@ -189,6 +189,8 @@ struct blob_service_ops {
 	 */
 	bool verifies_ranges;
 	void (*destroy)(struct blob_service *s);
+	/* NULL where size() is as cheap. */
+	int (*has)(struct blob_service *s, const struct digest *digest, struct error *err);
 	int (*size)(struct blob_service *s, const struct digest *digest, uint64_t *size,
 		    struct error *err);
 	int (*open)(struct blob_service *s, const struct digest *digest,

@@ -176,7 +176,8 @@ static int get_for_walk(void *context, const struct digest *digest, struct direc
 int directory_service_get_recursive(struct directory_service *s, const struct digest *root,
 				    struct closure_walk **out, struct error *err)
 {
-	int rc = directory_service_has(s, root, err);
+	int rc = s->ops->gather ? s->ops->gather(s, root, err)
+				: directory_service_has(s, root, err);
 
 	if (rc > 0) {
 		*out = closure_walk_new(CLOSURE_ROOT_TO_LEAVES, root, get_for_walk, s);

@@ -36,8 +36,8 @@ int directory_service_put(struct directory_service *s, struct directory *d, stru
 
 /*
  * Asker: the closure below a root, root to leaves, as a stream; 0 when the root is absent. A
- * directory missing further down is an error of the stream (ERROR_UNAVAILABLE).
- * The walk borrows the service.
+ * directory missing further down is an error of the stream (ERROR_UNAVAILABLE). A service whose
+ * objects are far away fetches them together. The walk borrows the service.
  */
 int directory_service_get_recursive(struct directory_service *s, const struct digest *root,
 				    struct closure_walk **out, struct error *err);
@@ -82,6 +82,12 @@ struct directory_service_ops {
 	/* NULL: unsupported. */
 	int (*discard)(struct directory_service *s, const struct digest *digest,
 		       struct error *err);
+	/*
+	 * Asker: all of the closure below this root is going to be asked for, by the caller and
+	 * now; so whatever that saves may be done. NULL where there is nothing to save.
+	 */
+	int (*gather)(struct directory_service *s, const struct digest *root,
+		      struct error *err);
 	int (*sync)(struct directory_service *s, struct error *err);
 };
 
