@@ -80,3 +80,8 @@ void path_info_encode(struct buffer *out, const struct path_info *info);
  * one.
  */
 int path_info_decode(struct bytes message, struct path_info *out, struct error *err);
+/*
+ * For messages from peers: any encoding of the message, and fields that are not known are left
+ * out. The same rules for what it says.
+ */
+int path_info_normalize(struct bytes message, struct path_info *out, struct error *err);

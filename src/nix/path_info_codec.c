@@ -257,6 +257,19 @@ static bool has_unknown_fields(const Tvix__Store__V1__PathInfo *m)
 	return false;
 }
 
+static int check_canonical(const Tvix__Store__V1__PathInfo *m, struct bytes message,
+			   struct error *err)
+{
+	if (has_unknown_fields(m)) {
+		return error_set(err, ERROR_INVALID,
+				 "a PathInfo with a field that is not known");
+	}
+	return packs_to(m, message)
+		       ? 0
+		       : error_set(err, ERROR_INVALID,
+				   "a PathInfo that is not in canonical form");
+}
+
 static int unpack(struct bounded *b, struct bytes message, Tvix__Store__V1__PathInfo **out,
 		  struct error *err)
 {
@@ -280,14 +293,6 @@ static int unpack(struct bounded *b, struct bytes message, Tvix__Store__V1__Path
 	}
 	if (!m->narinfo) {
 		return error_set(err, ERROR_INVALID, "a PathInfo without narinfo");
-	}
-	if (has_unknown_fields(m)) {
-		return error_set(err, ERROR_INVALID,
-				 "a PathInfo with a field that is not known");
-	}
-	if (!packs_to(m, message)) {
-		return error_set(err, ERROR_INVALID,
-				 "a PathInfo that is not in canonical form");
 	}
 	*out = m;
 	return 0;
@@ -464,7 +469,7 @@ static int take_message(const Tvix__Store__V1__PathInfo *m, struct path_info *ou
 	return rc == 0 ? take_ca(m->narinfo->ca, out, err) : rc;
 }
 
-int path_info_decode(struct bytes message, struct path_info *out, struct error *err)
+static int decode(struct bytes message, bool strict, struct path_info *out, struct error *err)
 {
 	struct bounded memory cleanup(bounded_done) = {
 		.allocator = {.alloc = bounded_alloc, .free = bounded_free},
@@ -476,6 +481,9 @@ int path_info_decode(struct bytes message, struct path_info *out, struct error *
 	memory.allocator.allocator_data = &memory;
 	int rc = unpack(&memory, message, &m, err);
 
+	if (rc == 0 && strict) {
+		rc = check_canonical(m, message, err);
+	}
 	if (rc == 0) {
 		rc = take_message(m, &info, err);
 	}
@@ -486,4 +494,14 @@ int path_info_decode(struct bytes message, struct path_info *out, struct error *
 	path_info_done(out);
 	*out = info;
 	return 0;
+}
+
+int path_info_decode(struct bytes message, struct path_info *out, struct error *err)
+{
+	return decode(message, true, out, err);
+}
+
+int path_info_normalize(struct bytes message, struct path_info *out, struct error *err)
+{
+	return decode(message, false, out, err);
 }
