@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "rpc/remote_store.h"
 
 static const char main_help[] =
 	"Usage: cairn COMMAND [OPTION]... [ARGUMENT]...\n"
@@ -170,6 +171,7 @@ int main(int argc, char **argv)
 	occupy_standard_streams();
 	/* Deep trees, many packs: as many as the system allows. */
 	raise_open_file_limit();
+	remote_store_add_schemes();
 	/* A closed pipe is an error like any other, of stdout and of sockets. */
 	signal(SIGPIPE, SIG_IGN);
 	return finish_output(run_main(argc, argv));

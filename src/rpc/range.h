@@ -1,0 +1,30 @@
+#pragma once
+
+/*
+ * Ranges of blobs that a cairn has, checked against the digest without reading the rest
+ * (castore/outboard.h). What it takes to check a large blob is remembered for the blobs used
+ * last. Shared and thread-safe.
+ */
+
+#include "rpc/peer.h"
+#include "services/blob_service.h"
+
+struct range_source;
+
+/* The peer outlives it. */
+struct range_source *range_source_new(struct peer *peer);
+void range_source_free(struct range_source *s);
+
+/*
+ * Up to len bytes at offset, fewer only at the end. Asker. ERROR_CORRUPT when the peer gives
+ * anything else than the blob, or less of it. *size is the one the peer claims; it is right when
+ * the range reaches it.
+ */
+int range_source_read(struct range_source *s, const struct digest *digest, uint64_t offset,
+		      void *buf, size_t len, size_t *got, uint64_t *size, struct error *err);
+/* Asker: the size, proved. */
+int range_source_size(struct range_source *s, const struct digest *digest, uint64_t *size,
+		      struct error *err);
+/* Asker: a reader that reads ahead, since each range is a round trip. */
+int range_source_open(struct range_source *s, const struct digest *digest,
+		      struct blob_reader **out, struct error *err);

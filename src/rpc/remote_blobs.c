@@ -1,0 +1,530 @@
+#include <errno.h>
+
+#include "base/io.h"
+#include "rpc/answer.h"
+#include "rpc/remote.h"
+#include "services/object_table.h"
+#include "services/verified_reader.h"
+
+struct remote_blobs {
+	struct blob_service base;
+	struct remote *remote; /* a reference */
+};
+
+static struct remote *remote_of(struct blob_service *s)
+{
+	return container_of(s, struct remote_blobs, base)->remote;
+}
+
+static void blobs_destroy(struct blob_service *s)
+{
+	struct remote_blobs *b = container_of(s, struct remote_blobs, base);
+
+	remote_unref(b->remote);
+	free(b);
+}
+
+/* ---- Asking ---- */
+
+static int has_at_cairn(struct remote *r, const struct digest *digest, struct error *err)
+{
+	struct buffer request cleanup(buffer_done) = {0};
+	struct buffer reply cleanup(buffer_done) = {0};
+	struct find_missing_request m = {.digests = digest_bytes(digest)};
+	bool missing;
+
+	message_encode(&find_missing_request_type, &m, &request);
+	int rc = peer_ask(r->peer, PEER_CAIRN("Objects/FindMissing"), buffer_bytes(&request),
+			  &reply, err);
+
+	if (rc == 0) {
+		rc = answer_missing(buffer_bytes(&reply), &missing, 1, err);
+	}
+	return rc < 0 ? rc : !missing;
+}
+
+/* Asker. out may be NULL. */
+static int stat_blob(struct remote *r, const struct digest *digest, struct chunk_list *out,
+		     struct error *err)
+{
+	struct buffer request cleanup(buffer_done) = {0};
+	struct buffer reply cleanup(buffer_done) = {0};
+	struct stat_blob_request m = {.digest = digest_bytes(digest), .send_chunks = out};
+
+	message_encode(&stat_blob_request_type, &m, &request);
+	int rc = peer_lookup(r->peer, PEER_METHOD(PEER_BLOBS, "Stat"), buffer_bytes(&request),
+			     &reply, err);
+
+	if (rc > 0 && out) {
+		rc = answer_chunks(buffer_bytes(&reply), out, err);
+		rc = rc < 0 ? rc : 1;
+	}
+	return rc;
+}
+
+static int size_of_spooled(struct remote *r, const struct digest *digest, uint64_t *size,
+			   struct error *err)
+{
+	struct spooled *b;
+	int rc = spool_open(r->spool, digest, &b, err);
+
+	if (rc > 0) {
+		*size = blob_reader_size(spooled_reader(b));
+		spool_close(r->spool, b);
+	}
+	return rc;
+}
+
+static int read_spooled(struct remote *r, const struct digest *digest, uint64_t offset,
+			void *buf, size_t len, size_t *got, struct error *err)
+{
+	struct spooled *b;
+	int rc = spool_open(r->spool, digest, &b, err);
+
+	if (rc > 0) {
+		rc = blob_reader_pread(spooled_reader(b), buf, len, offset, got, err);
+		rc = rc < 0 ? rc : 1;
+		spool_close(r->spool, b);
+	}
+	return rc;
+}
+
+/*
+ * A question that is put to a cairn in one way and to others in another. When the peer has
+ * become another one since it was asked what it is, that shows, and it is asked again.
+ */
+struct question {
+	struct remote *remote;
+	const struct digest *digest;
+	int (*to_cairn)(struct question *q, struct error *err);
+	int (*to_others)(struct question *q, struct error *err);
+	uint64_t offset;
+	void *buf;
+	size_t len;
+	size_t *got;
+	uint64_t *size;
+	struct blob_reader **reader;
+};
+
+static int ask(struct question *q, struct error *err)
+{
+	int rc = -ERROR_UNSUPPORTED;
+
+	for (int turn = 0; rc == -ERROR_UNSUPPORTED && turn < 2; turn++) {
+		rc = peer_is_cairn(q->remote->peer, err);
+		if (rc >= 0) {
+			rc = rc ? q->to_cairn(q, err) : q->to_others(q, err);
+		}
+	}
+	return rc;
+}
+
+static int has_cairn(struct question *q, struct error *err)
+{
+	return has_at_cairn(q->remote, q->digest, err);
+}
+
+static int has_others(struct question *q, struct error *err)
+{
+	return stat_blob(q->remote, q->digest, NULL, err);
+}
+
+static int blobs_has(struct blob_service *s, const struct digest *digest, struct error *err)
+{
+	struct remote *r = remote_of(s);
+	struct object *o cleanup(cleanup_object) = outbox_find(r->outbox, OUTBOX_BLOBS, digest);
+	struct question q = {
+		.remote = r, .digest = digest, .to_cairn = has_cairn, .to_others = has_others};
+
+	return o ? 1 : ask(&q, err);
+}
+
+static int size_cairn(struct question *q, struct error *err)
+{
+	return range_source_size(q->remote->ranges, q->digest, q->size, err);
+}
+
+static int size_others(struct question *q, struct error *err)
+{
+	return size_of_spooled(q->remote, q->digest, q->size, err);
+}
+
+static int blobs_size(struct blob_service *s, const struct digest *digest, uint64_t *size,
+		      struct error *err)
+{
+	struct remote *r = remote_of(s);
+	struct object *o cleanup(cleanup_object) = outbox_find(r->outbox, OUTBOX_BLOBS, digest);
+	struct question q = {
+		.remote = r,
+		.digest = digest,
+		.to_cairn = size_cairn,
+		.to_others = size_others,
+		.size = size,
+	};
+
+	if (o) {
+		*size = o->len;
+		return 1;
+	}
+	return ask(&q, err);
+}
+
+/* ---- Reading ---- */
+
+static int open_object(const struct object *o, struct blob_reader **out, struct error *err)
+{
+	uint8_t *copy = malloc(o->len);
+
+	if (!copy) {
+		return error_set(err, ERROR_LIMIT, "no memory for %zu bytes", o->len);
+	}
+	memcpy(copy, o->content, o->len);
+	*out = verified_reader_of_memory(copy, o->len);
+	return 1;
+}
+
+static int open_cairn(struct question *q, struct error *err)
+{
+	return range_source_open(q->remote->ranges, q->digest, q->reader, err);
+}
+
+static int open_others(struct question *q, struct error *err)
+{
+	return spool_open_reader(q->remote->spool, q->digest, q->reader, err);
+}
+
+/* A reader that keeps what it reads from. */
+struct remote_reader {
+	struct blob_reader base;
+	struct blob_reader *inner;
+	struct remote *remote; /* a reference */
+};
+
+static int reader_pread(struct blob_reader *base, void *buf, size_t len, uint64_t offset,
+			size_t *got, struct error *err)
+{
+	struct remote_reader *r = container_of(base, struct remote_reader, base);
+
+	return blob_reader_pread(r->inner, buf, len, offset, got, err);
+}
+
+static int reader_fd(const struct blob_reader *base unused)
+{
+	return -1;
+}
+
+static void reader_free(struct blob_reader *base)
+{
+	struct remote_reader *r = container_of(base, struct remote_reader, base);
+
+	blob_reader_free(r->inner);
+	remote_unref(r->remote);
+	free(r);
+}
+
+static const struct blob_reader_ops reader_ops = {
+	.pread = reader_pread,
+	.fd = reader_fd,
+	.free = reader_free,
+};
+
+static struct blob_reader *reader_new(struct remote *remote, struct blob_reader *inner)
+{
+	struct remote_reader *r = xcalloc(1, sizeof(*r));
+
+	r->base.ops = &reader_ops;
+	r->base.size = blob_reader_size(inner);
+	r->inner = inner;
+	r->remote = remote_ref(remote);
+	return &r->base;
+}
+
+static int blobs_open(struct blob_service *s, const struct digest *digest,
+		      struct blob_reader **out, struct error *err)
+{
+	struct remote *r = remote_of(s);
+	struct object *o cleanup(cleanup_object) = outbox_find(r->outbox, OUTBOX_BLOBS, digest);
+	struct blob_reader *inner;
+	struct question q = {
+		.remote = r,
+		.digest = digest,
+		.to_cairn = open_cairn,
+		.to_others = open_others,
+		.reader = &inner,
+	};
+
+	if (o) {
+		return open_object(o, out, err);
+	}
+	int rc = ask(&q, err);
+
+	if (rc > 0) {
+		*out = reader_new(r, inner);
+	}
+	return rc;
+}
+
+static int read_cairn(struct question *q, struct error *err)
+{
+	uint64_t size;
+
+	return range_source_read(q->remote->ranges, q->digest, q->offset, q->buf, q->len,
+				 q->got, &size, err);
+}
+
+static int read_others(struct question *q, struct error *err)
+{
+	return read_spooled(q->remote, q->digest, q->offset, q->buf, q->len, q->got, err);
+}
+
+static int blobs_read(struct blob_service *s, const struct digest *digest, uint64_t offset,
+		      void *buf, size_t len, unsigned flags, size_t *got, struct error *err)
+{
+	struct remote *r = remote_of(s);
+	struct object *o cleanup(cleanup_object) = outbox_find(r->outbox, OUTBOX_BLOBS, digest);
+	struct question q = {
+		.remote = r,
+		.digest = digest,
+		.to_cairn = read_cairn,
+		.to_others = read_others,
+		.offset = offset,
+		.buf = buf,
+		.len = len,
+		.got = got,
+	};
+
+	if (o) {
+		*got = (size_t)MIN(len, o->len - MIN(offset, o->len));
+		if (*got) {
+			memcpy(buf, o->content + offset, *got);
+		}
+		return 1;
+	}
+	if (flags & BLOB_READ_NOWAIT) {
+		return error_set(err, ERROR_WOULD_BLOCK, "%s has to be asked for blob %s",
+				 peer_address(r->peer), digest_text(digest));
+	}
+	return ask(&q, err);
+}
+
+/* ---- Chunks ---- */
+
+static int check_chunk(struct blob_reader *r, uint64_t offset, const struct chunk *chunk,
+		       struct hasher *hasher, uint8_t *buf, size_t size, struct error *err)
+{
+	struct digest found;
+	size_t got;
+	int rc = 0;
+
+	hasher_reset(hasher);
+	for (uint64_t done = 0; rc == 0 && done < chunk->size; done += got) {
+		size_t n = (size_t)MIN(size, chunk->size - done);
+
+		rc = blob_reader_pread(r, buf, n, offset + done, &got, err);
+		if (rc == 0 && got < n) {
+			return error_set(err, ERROR_CORRUPT, "chunks of more than the blob");
+		}
+		hasher_update(hasher, bytes_of(buf, rc == 0 ? got : 0));
+	}
+	hasher_finish(hasher, &found);
+	if (rc == 0 && !digest_equal(&found, &chunk->digest)) {
+		rc = error_set(err, ERROR_CORRUPT, "a chunk of other bytes");
+	}
+	return rc;
+}
+
+#define CHECK_PIECE ((size_t)1 << 20)
+
+static int check_all_chunks(struct blob_reader *r, const struct chunk_list *list,
+			    struct error *err)
+{
+	uint8_t *buf cleanup(cleanup_free) = xmalloc(CHECK_PIECE);
+	struct hasher *hasher = hasher_new();
+	uint64_t offset = 0;
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < list->count; i++) {
+		rc = check_chunk(r, offset, &list->chunks[i], hasher, buf, CHECK_PIECE, err);
+		offset += list->chunks[i].size;
+	}
+	hasher_free(hasher);
+	if (rc == 0 && offset != blob_reader_size(r)) {
+		rc = error_set(err, ERROR_CORRUPT, "chunks of less than the blob");
+	}
+	return rc;
+}
+
+/*
+ * Digests of chunks do not give the digest of the blob, so a list can only be checked against the
+ * whole, which is read for it.
+ */
+static int check_chunks(struct blob_service *s, const struct digest *digest,
+			const struct chunk_list *list, struct error *err)
+{
+	struct blob_reader *r cleanup(cleanup_blob_reader) = NULL;
+	int rc = blobs_open(s, digest, &r, err);
+
+	if (rc > 0) {
+		rc = check_all_chunks(r, list, err);
+		rc = rc < 0 ? error_wrap(err, "%s: blob %s", peer_address(remote_of(s)->peer),
+					 digest_text(digest))
+			    : 1;
+	}
+	return rc;
+}
+
+static int blobs_chunks(struct blob_service *s, const struct digest *digest,
+			struct chunk_list *out, struct error *err)
+{
+	struct remote *r = remote_of(s);
+	struct object *o cleanup(cleanup_object) = outbox_find(r->outbox, OUTBOX_BLOBS, digest);
+	struct chunk_list list = {0};
+	int rc = o ? 1 : stat_blob(r, digest, &list, err);
+
+	if (rc > 0 && list.count) {
+		rc = check_chunks(s, digest, &list, err);
+	}
+	if (rc > 0) {
+		*out = list;
+	} else {
+		chunk_list_done(&list);
+	}
+	return rc;
+}
+
+/* ---- Putting ---- */
+
+static int blobs_create(struct blob_service *s, struct blob_writer **out, struct error *err)
+{
+	struct remote *r = remote_of(s);
+	int rc = remote_check_writable(r, err);
+
+	if (rc == 0) {
+		*out = remote_writer_new(r);
+	}
+	return rc;
+}
+
+static int put_large(struct remote *r, struct bytes content, const struct digest *digest,
+		     struct error *err)
+{
+	struct blob_writer *w = remote_writer_new(r);
+	struct digest found;
+	int rc = blob_writer_write(w, content, err);
+
+	if (rc < 0) {
+		blob_writer_free(w);
+		return rc;
+	}
+	rc = blob_writer_commit(w, &found, NULL, err);
+	if (rc == 0 && !digest_equal(&found, digest)) {
+		rc = error_set(err, ERROR_INVALID, "%s is not the digest of %zu bytes",
+			       digest_text(digest), content.len);
+	}
+	return rc;
+}
+
+static int blobs_put_hashed(struct blob_service *s, struct bytes content,
+			    const struct digest *digest, struct error *err)
+{
+	struct remote *r = remote_of(s);
+	struct peer_retry retry = {0};
+	int rc = remote_check_writable(r, err);
+
+	if (rc < 0) {
+		return rc;
+	}
+	if (content.len <= OUTBOX_OBJECT_MAX) {
+		return outbox_put(r->outbox, OUTBOX_BLOBS, digest, content, err);
+	}
+	do {
+		rc = blobs_has(s, digest, err);
+		if (rc == 0) {
+			rc = put_large(r, content, digest, err);
+		}
+	} while (rc < 0 && peer_retry(&retry, rc));
+	return rc < 0 ? rc : 0;
+}
+
+static int hash_file(int fd, uint64_t size, struct blob_watch *watch, struct digest *out,
+		     struct error *err)
+{
+	uint8_t *buf cleanup(cleanup_free) = xmalloc(CHECK_PIECE);
+	struct hasher *hasher = hasher_new();
+	int rc = 0;
+
+	for (uint64_t at = 0; rc == 0 && at < size;) {
+		size_t want = (size_t)MIN(size - at, CHECK_PIECE);
+		ssize_t n = pread_full(fd, buf, want, (off_t)at);
+
+		if (n < 0) {
+			rc = error_set_errno(err, errno, "cannot read");
+		} else if ((size_t)n < want) {
+			rc = error_set(err, ERROR_CHANGED, "the file became shorter");
+		} else {
+			hasher_update(hasher, bytes_of(buf, want));
+			rc = blob_watch_advance(watch, 0, err);
+		}
+		at += want;
+	}
+	hasher_finish(hasher, out);
+	hasher_free(hasher);
+	return rc;
+}
+
+/* A large file is read twice rather than sent in vain. */
+static int blobs_put_file(struct blob_service *s, int fd, uint64_t size,
+			  struct blob_watch *watch, struct digest *out, struct error *err)
+{
+	struct digest digest;
+	int rc = remote_check_writable(remote_of(s), err);
+
+	if (rc < 0) {
+		return rc;
+	}
+	if (size <= OUTBOX_OBJECT_MAX) {
+		return blob_service_put_file_by_writer(s, fd, size, watch, out, err);
+	}
+	rc = hash_file(fd, size, watch, &digest, err);
+	if (rc == 0) {
+		rc = blobs_has(s, &digest, err);
+	}
+	if (rc == 0) {
+		return blob_service_put_file_by_writer(s, fd, size, watch, out, err);
+	}
+	if (rc > 0) {
+		*out = digest;
+		rc = blob_watch_advance(watch, size, err);
+	}
+	return rc;
+}
+
+static int blobs_sync(struct blob_service *s, struct error *err)
+{
+	return outbox_sync(remote_of(s)->outbox, err);
+}
+
+static const struct blob_service_ops blobs_ops = {
+	.name = "remote",
+	.verifies_ranges = true,
+	.destroy = blobs_destroy,
+	.has = blobs_has,
+	.size = blobs_size,
+	.open = blobs_open,
+	.create = blobs_create,
+	.put_hashed = blobs_put_hashed,
+	.put_file = blobs_put_file,
+	.read = blobs_read,
+	.chunks = blobs_chunks,
+	.count = blob_service_no_counts,
+	.sync = blobs_sync,
+};
+
+struct blob_service *remote_blobs_new(struct remote *r)
+{
+	struct remote_blobs *b = xcalloc(1, sizeof(*b));
+
+	blob_service_init(&b->base, &blobs_ops);
+	b->remote = remote_ref(r);
+	return &b->base;
+}
