@@ -2,7 +2,9 @@
 
 #include "base/io.h"
 #include "rpc/answer.h"
+#include "rpc/find_missing.h"
 #include "rpc/remote.h"
+#include "rpc/rpc_status.h"
 #include "services/object_table.h"
 #include "services/verified_reader.h"
 
@@ -26,36 +28,19 @@ static void blobs_destroy(struct blob_service *s)
 
 /* ---- Asking ---- */
 
-static int has_at_cairn(struct remote *r, const struct digest *digest, struct error *err)
-{
-	struct buffer request cleanup(buffer_done) = {0};
-	struct buffer reply cleanup(buffer_done) = {0};
-	struct find_missing_request m = {.digests = digest_bytes(digest)};
-	bool missing;
-
-	message_encode(&find_missing_request_type, &m, &request);
-	int rc = peer_ask(r->peer, PEER_CAIRN("Objects/FindMissing"), buffer_bytes(&request),
-			  &reply, err);
-
-	if (rc == 0) {
-		rc = answer_missing(buffer_bytes(&reply), &missing, 1, err);
-	}
-	return rc < 0 ? rc : !missing;
-}
-
-/* Asker. out may be NULL. */
+/* Asker. */
 static int stat_blob(struct remote *r, const struct digest *digest, struct chunk_list *out,
 		     struct error *err)
 {
 	struct buffer request cleanup(buffer_done) = {0};
 	struct buffer reply cleanup(buffer_done) = {0};
-	struct stat_blob_request m = {.digest = digest_bytes(digest), .send_chunks = out};
+	struct stat_blob_request m = {.digest = digest_bytes(digest), .send_chunks = true};
 
 	message_encode(&stat_blob_request_type, &m, &request);
 	int rc = peer_lookup(r->peer, PEER_METHOD(PEER_BLOBS, "Stat"), buffer_bytes(&request),
 			     &reply, err);
 
-	if (rc > 0 && out) {
+	if (rc > 0) {
 		rc = answer_chunks(buffer_bytes(&reply), out, err);
 		rc = rc < 0 ? rc : 1;
 	}
@@ -104,6 +89,8 @@ struct question {
 	size_t *got;
 	uint64_t *size;
 	struct blob_reader **reader;
+	size_t count; /* digest is the first of so many */
+	bool *missing;
 };
 
 static int ask(struct question *q, struct error *err)
@@ -119,24 +106,60 @@ static int ask(struct question *q, struct error *err)
 	return rc;
 }
 
-static int has_cairn(struct question *q, struct error *err)
+static int missing_cairn(struct question *q, struct error *err)
 {
-	return has_at_cairn(q->remote, q->digest, err);
+	return find_missing(q->remote->peer, FIND_MISSING_BLOB, q->digest, q->count, q->missing,
+			    err);
 }
 
-static int has_others(struct question *q, struct error *err)
+static int missing_others(struct question *q, struct error *err)
 {
-	return stat_blob(q->remote, q->digest, NULL, err);
+	return find_missing_blobs(q->remote->peer, q->digest, q->count, q->missing, err);
+}
+
+static bool waits_here(struct remote *r, const struct digest *digest)
+{
+	struct object *o cleanup(cleanup_object) = outbox_find(r->outbox, OUTBOX_BLOBS, digest);
+
+	return o || digest_equal(digest, &digest_empty);
+}
+
+/* What waits here now is not missing, even if it arrives only after the peer was asked. */
+static int blobs_find_missing(struct blob_service *s, const struct digest *digests,
+			      size_t count, bool *missing, struct error *err)
+{
+	struct remote *r = remote_of(s);
+	bool *here cleanup(cleanup_free) = xcalloc(count, sizeof(*here));
+	struct question q = {
+		.remote = r,
+		.digest = digests,
+		.to_cairn = missing_cairn,
+		.to_others = missing_others,
+		.count = count,
+		.missing = missing,
+	};
+
+	for (size_t i = 0; i < count; i++) {
+		here[i] = waits_here(r, &digests[i]);
+	}
+	int rc = ask(&q, err);
+
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		missing[i] = missing[i] && !here[i];
+	}
+	return rc;
 }
 
 static int blobs_has(struct blob_service *s, const struct digest *digest, struct error *err)
 {
-	struct remote *r = remote_of(s);
-	struct object *o cleanup(cleanup_object) = outbox_find(r->outbox, OUTBOX_BLOBS, digest);
-	struct question q = {
-		.remote = r, .digest = digest, .to_cairn = has_cairn, .to_others = has_others};
+	bool missing;
 
-	return o ? 1 : ask(&q, err);
+	if (waits_here(remote_of(s), digest)) {
+		return 1;
+	}
+	int rc = blobs_find_missing(s, digest, 1, &missing, err);
+
+	return rc < 0 ? rc : !missing;
 }
 
 static int size_cairn(struct question *q, struct error *err)
@@ -300,11 +323,200 @@ static int blobs_read(struct blob_service *s, const struct digest *digest, uint6
 		}
 		return 1;
 	}
-	if (flags & BLOB_READ_NOWAIT) {
+	if (flags & (BLOB_READ_NOWAIT | BLOB_READ_LOCAL)) {
 		return error_set(err, ERROR_WOULD_BLOCK, "%s has to be asked for blob %s",
 				 peer_address(r->peer), digest_text(digest));
 	}
 	return ask(&q, err);
+}
+
+/* ---- Many ---- */
+
+/* Blobs of one GetBlobs. */
+#define GET_COUNT ((size_t)4096)
+
+struct getting {
+	struct remote *remote;
+	const struct blob_want *wants;
+	const size_t *places; /* in wants, of what this call asks for */
+	size_t count;
+	size_t next;
+	blob_take take;
+	void *context;
+	int rc; /* what take came to */
+};
+
+static int answer_failure(const struct getting *g, const struct digest *digest,
+			  const struct blob_answer *a, struct error *err)
+{
+	const char *address = peer_address(g->remote->peer);
+
+	switch (a->state) {
+	case BLOB_ANSWER_ABSENT:
+		return error_set(err, ERROR_NOT_FOUND, "%s: there is no blob %s", address,
+				 digest_text(digest));
+	case BLOB_ANSWER_FAILED:
+		return error_set(err, rpc_status_code((int)a->code, bytes_of(NULL, 0)),
+				 "%s: blob %s: %s", address, digest_text(digest),
+				 bytes_printable(a->reason));
+	default:
+		return error_set(err, ERROR_CORRUPT, "%s: blob %s is larger than it should be",
+				 address, digest_text(digest));
+	}
+}
+
+static int take_answer(struct getting *g, struct bytes element, struct error *err)
+{
+	struct blob_answer a;
+	struct digest found;
+	int rc = answer_decode(&blob_answer_type, element, &a, err);
+
+	if (rc == 0 && g->next == g->count) {
+		rc = error_set(err, ERROR_CORRUPT, "%s: more blobs than were asked for",
+			       peer_address(g->remote->peer));
+	}
+	if (rc < 0) {
+		return rc;
+	}
+	size_t place = g->places[g->next++];
+	const struct digest *digest = &g->wants[place].digest;
+
+	if (a.state != BLOB_ANSWER_PRESENT) {
+		return answer_failure(g, digest, &a, err);
+	}
+	digest_of(&found, a.content);
+	if (!digest_equal(&found, digest)) {
+		return error_set(err, ERROR_CORRUPT, "%s: blob %s came as %s",
+				 peer_address(g->remote->peer), digest_text(digest),
+				 digest_text(&found));
+	}
+	g->rc = g->take(g->context, place, a.content, err);
+	return g->rc;
+}
+
+static int take_answers(void *context, struct bytes message, struct error *err)
+{
+	struct getting *g = context;
+	struct wire list = wire_of(message);
+	struct bytes element;
+	int rc;
+
+	while ((rc = message_next_element(&list, 1, &element, err)) > 0) {
+		rc = take_answer(g, element, err);
+		if (rc != 0) {
+			return rc;
+		}
+	}
+	return rc;
+}
+
+/* From where it stands: those that came are not asked for again. */
+static int get_rest(struct getting *g, struct error *err)
+{
+	struct buffer digests cleanup(buffer_done) = {0};
+	struct buffer request cleanup(buffer_done) = {0};
+
+	for (size_t i = g->next; i < g->count; i++) {
+		buffer_append(&digests, g->wants[g->places[i]].digest.bytes, DIGEST_SIZE);
+	}
+	struct bytes_message m = {.value = buffer_bytes(&digests)};
+
+	message_encode(&bytes_message_type, &m, &request);
+	int rc = peer_stream(g->remote->peer, PEER_CAIRN("Objects/GetBlobs"),
+			     buffer_bytes(&request), take_answers, g, err);
+
+	if (g->rc != 0) {
+		return g->rc;
+	}
+	if (rc >= 0 && g->next < g->count) {
+		rc = error_set(err, ERROR_CORRUPT, "%s: less blobs than were asked for",
+			       peer_address(g->remote->peer));
+	}
+	return rc < 0 ? rc : 0;
+}
+
+static int get_from_cairn(struct getting *g, struct error *err)
+{
+	size_t count = g->count;
+	int rc = 0;
+
+	while (rc == 0 && g->next < count) {
+		struct peer_retry retry = {0};
+
+		g->count = MIN(g->next + GET_COUNT, count);
+		do {
+			rc = get_rest(g, err);
+		} while (rc < 0 && g->rc == 0 && peer_retry(&retry, rc));
+	}
+	return rc;
+}
+
+static int take_from_spool(struct getting *g, size_t place, struct error *err)
+{
+	const struct blob_want *want = &g->wants[place];
+	uint8_t *buf cleanup(cleanup_free) = xmalloc((size_t)want->size + 1);
+	size_t got;
+	int rc = read_spooled(g->remote, &want->digest, 0, buf, (size_t)want->size + 1, &got,
+			      err);
+
+	if (rc == 0) {
+		return error_set(err, ERROR_NOT_FOUND, "%s: there is no blob %s",
+				 peer_address(g->remote->peer), digest_text(&want->digest));
+	}
+	return rc < 0 ? rc : g->take(g->context, place, bytes_of(buf, got), err);
+}
+
+static int get_from_others(struct getting *g, struct error *err)
+{
+	int rc = 0;
+
+	while (rc == 0 && g->next < g->count) {
+		rc = take_from_spool(g, g->places[g->next++], err);
+	}
+	return rc;
+}
+
+/* What needs no peer is given at once; the rest is left in places. */
+static int take_here(struct getting *g, size_t *places, size_t count, struct error *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		const struct digest *digest = &g->wants[i].digest;
+		struct object *o cleanup(cleanup_object) =
+			outbox_find(g->remote->outbox, OUTBOX_BLOBS, digest);
+
+		if (o) {
+			rc = g->take(g->context, i, bytes_of(o->content, o->len), err);
+		} else if (digest_equal(digest, &digest_empty)) {
+			rc = g->take(g->context, i, bytes_of(NULL, 0), err);
+		} else {
+			places[g->count++] = i;
+		}
+	}
+	return rc;
+}
+
+static int blobs_get_many(struct blob_service *s, const struct blob_want *wants, size_t count,
+			  blob_take take, void *context, struct error *err)
+{
+	size_t *places cleanup(cleanup_free) = xcalloc(count, sizeof(*places));
+	struct getting g = {
+		.remote = remote_of(s),
+		.wants = wants,
+		.places = places,
+		.take = take,
+		.context = context,
+	};
+	int rc = take_here(&g, places, count, err);
+
+	if (rc == 0 && g.count) {
+		rc = peer_is_cairn(g.remote->peer, err);
+		if (rc >= 0) {
+			rc = rc ? get_from_cairn(&g, err) : get_from_others(&g, err);
+		}
+	}
+	return rc;
 }
 
 /* ---- Chunks ---- */
@@ -516,6 +728,8 @@ static const struct blob_service_ops blobs_ops = {
 	.put_file = blobs_put_file,
 	.read = blobs_read,
 	.chunks = blobs_chunks,
+	.find_missing = blobs_find_missing,
+	.get_many = blobs_get_many,
 	.count = blob_service_no_counts,
 	.sync = blobs_sync,
 };

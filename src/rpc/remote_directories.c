@@ -1,4 +1,5 @@
 #include "rpc/answer.h"
+#include "rpc/find_missing.h"
 #include "rpc/prefetched.h"
 #include "rpc/remote.h"
 #include "rpc/remote_directory.h"
@@ -64,49 +65,87 @@ static int directories_get(struct directory_service *s, const struct digest *dig
 	return rc <= 0 ? rc : copy_encoding(directory_encoding(found), encoding, len, err);
 }
 
-static int has_at_cairn(struct remote *r, const struct digest *digest, struct error *err)
+static int directories_get_nowait(struct directory_service *s, const struct digest *digest,
+				  uint8_t **encoding, size_t *len, struct error *err)
 {
-	struct buffer request cleanup(buffer_done) = {0};
-	struct buffer reply cleanup(buffer_done) = {0};
-	struct find_missing_request m = {
-		.kind = FIND_MISSING_DIRECTORY,
-		.digests = digest_bytes(digest),
-	};
-	bool missing;
+	struct remote_directories *d = directories_of(s);
+	struct object *o cleanup(cleanup_object) = find_here(d, digest);
 
-	message_encode(&find_missing_request_type, &m, &request);
-	int rc = peer_ask(r->peer, PEER_CAIRN("Objects/FindMissing"), buffer_bytes(&request),
-			  &reply, err);
-
-	if (rc == 0) {
-		rc = answer_missing(buffer_bytes(&reply), &missing, 1, err);
+	if (!o) {
+		return error_set(err, ERROR_WOULD_BLOCK, "%s has to be asked for directory %s",
+				 peer_address(d->remote->peer), digest_text(digest));
 	}
-	return rc < 0 ? rc : !missing;
+	return copy_encoding(bytes_of(o->content, o->len), encoding, len, err);
 }
 
-static int has_at_others(struct remote *r, const struct digest *digest, struct error *err)
+/* There is no other way to ask them. */
+static int missing_others(struct remote_directories *d, const struct digest *digests,
+			  size_t count, bool *missing, struct error *err)
 {
-	struct directory *d cleanup(cleanup_directory) = NULL;
+	for (size_t i = 0; i < count; i++) {
+		struct directory *found cleanup(cleanup_directory) = NULL;
+		int rc = remote_directory_get(d->remote->peer, &digests[i], &found, err);
 
-	return remote_directory_get(r->peer, digest, &d, err);
+		if (rc < 0) {
+			return rc;
+		}
+		missing[i] = rc == 0;
+	}
+	return 0;
+}
+
+static int missing_at_peer(struct remote_directories *d, const struct digest *digests,
+			   size_t count, bool *missing, struct error *err)
+{
+	int rc = peer_is_cairn(d->remote->peer, err);
+
+	if (rc > 0) {
+		rc = find_missing(d->remote->peer, FIND_MISSING_DIRECTORY, digests, count,
+				  missing, err);
+		/* It may have become another one. */
+		return rc != -ERROR_UNSUPPORTED
+			       ? rc
+			       : missing_others(d, digests, count, missing, err);
+	}
+	return rc < 0 ? rc : missing_others(d, digests, count, missing, err);
+}
+
+static bool is_here(struct remote_directories *d, const struct digest *digest)
+{
+	struct object *o cleanup(cleanup_object) = find_here(d, digest);
+
+	return o != NULL;
+}
+
+static int directories_find_missing(struct directory_service *s, const struct digest *digests,
+				    size_t count, bool *missing, struct error *err)
+{
+	struct remote_directories *d = directories_of(s);
+	bool *here cleanup(cleanup_free) = xcalloc(count, sizeof(*here));
+
+	for (size_t i = 0; i < count; i++) {
+		here[i] = is_here(d, &digests[i]);
+	}
+	int rc = missing_at_peer(d, digests, count, missing, err);
+
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		missing[i] = missing[i] && !here[i];
+	}
+	return rc;
 }
 
 static int directories_has(struct directory_service *s, const struct digest *digest,
 			   struct error *err)
 {
 	struct remote_directories *d = directories_of(s);
-	struct object *o cleanup(cleanup_object) = find_here(d, digest);
+	bool missing;
 
-	if (o) {
+	if (is_here(d, digest)) {
 		return 1;
 	}
-	int rc = peer_is_cairn(d->remote->peer, err);
+	int rc = missing_at_peer(d, digest, 1, &missing, err);
 
-	if (rc > 0) {
-		rc = has_at_cairn(d->remote, digest, err);
-		return rc != -ERROR_UNSUPPORTED ? rc : has_at_others(d->remote, digest, err);
-	}
-	return rc < 0 ? rc : has_at_others(d->remote, digest, err);
+	return rc < 0 ? rc : !missing;
 }
 
 static int directories_put(struct directory_service *s, struct directory *d, struct error *err)
@@ -119,15 +158,15 @@ static int directories_put(struct directory_service *s, struct directory *d, str
 				   directory_encoding(d), err);
 }
 
-struct prefetch {
+struct gathering {
 	struct remote_directories *directories;
 	size_t bytes;
 };
 
 /* What is more than there is room for is fetched one by one. */
-static int take_prefetched(void *context, struct directory *d, struct error *err unused)
+static int take_gathered(void *context, struct directory *d, struct error *err unused)
 {
-	struct prefetch *p = context;
+	struct gathering *p = context;
 	struct bytes encoding = directory_encoding(d);
 
 	prefetched_add(p->directories->prefetched, directory_digest(d), encoding);
@@ -135,11 +174,11 @@ static int take_prefetched(void *context, struct directory *d, struct error *err
 	return p->bytes > PREFETCHED_BYTES_MAX / 2;
 }
 
-static int directories_prefetch(struct directory_service *s, const struct digest *root,
+static int directories_gather(struct directory_service *s, const struct digest *root,
 				struct error *err)
 {
 	struct remote_directories *d = directories_of(s);
-	struct prefetch p = {.directories = d};
+	struct gathering p = {.directories = d};
 	struct object *o cleanup(cleanup_object) =
 		outbox_find(d->remote->outbox, OUTBOX_DIRECTORIES, root);
 
@@ -147,7 +186,7 @@ static int directories_prefetch(struct directory_service *s, const struct digest
 	if (o) {
 		return 1;
 	}
-	return remote_directory_get_closure(d->remote->peer, root, take_prefetched, &p, err);
+	return remote_directory_get_closure(d->remote->peer, root, take_gathered, &p, err);
 }
 
 static int directories_sync(struct directory_service *s, struct error *err)
@@ -159,9 +198,11 @@ static const struct directory_service_ops directories_ops = {
 	.name = "remote",
 	.destroy = directories_destroy,
 	.get = directories_get,
+	.get_nowait = directories_get_nowait,
 	.has = directories_has,
+	.find_missing = directories_find_missing,
 	.put = directories_put,
-	.prefetch = directories_prefetch,
+	.gather = directories_gather,
 	.sync = directories_sync,
 };
 

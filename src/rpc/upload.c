@@ -3,43 +3,21 @@
 #include "castore/closure.h"
 #include "castore/digest_map.h"
 #include "rpc/answer.h"
+#include "rpc/find_missing.h"
 #include "rpc/remote_directory.h"
 
 /* Of one message; a single object may be larger. */
 #define MESSAGE_BYTES ((size_t)512 << 10)
-/* Digests of one FindMissing. */
-#define FIND_COUNT ((size_t)16384)
-
 /* ---- To a cairn ---- */
 
-static int find_some(struct peer *p, enum find_missing_kind kind, const struct upload *list, size_t count,
-		     bool *missing, struct error *err)
+static struct digest *list_digests(const struct upload *list, size_t count)
 {
-	struct buffer digests cleanup(buffer_done) = {0};
-	struct buffer request cleanup(buffer_done) = {0};
-	struct buffer reply cleanup(buffer_done) = {0};
-	struct find_missing_request m = {.kind = kind};
+	struct digest *digests = xcalloc(count, sizeof(*digests));
 
 	for (size_t i = 0; i < count; i++) {
-		buffer_append(&digests, list[i].digest.bytes, DIGEST_SIZE);
+		digests[i] = list[i].digest;
 	}
-	m.digests = buffer_bytes(&digests);
-	message_encode(&find_missing_request_type, &m, &request);
-	int rc = peer_ask(p, PEER_CAIRN("Objects/FindMissing"), buffer_bytes(&request), &reply,
-			  err);
-
-	return rc < 0 ? rc : answer_missing(buffer_bytes(&reply), missing, count, err);
-}
-
-static int find_missing(struct peer *p, enum find_missing_kind kind, const struct upload *list, size_t count,
-			bool *missing, struct error *err)
-{
-	int rc = 0;
-
-	for (size_t i = 0; rc == 0 && i < count; i += FIND_COUNT) {
-		rc = find_some(p, kind, list + i, MIN(count - i, FIND_COUNT), missing + i, err);
-	}
-	return rc;
+	return digests;
 }
 
 static void add_object(struct buffer *message, enum find_missing_kind kind, const struct upload *u)
@@ -100,12 +78,13 @@ static bool any(const bool *list, size_t count)
 static int put_to_cairn(struct peer *p, enum find_missing_kind kind, const struct upload *list, size_t count,
 			struct error *err)
 {
+	struct digest *digests cleanup(cleanup_free) = list_digests(list, count);
 	bool *missing cleanup(cleanup_free) = xcalloc(count, sizeof(*missing));
 	struct peer_retry retry = {0};
 	int rc;
 
 	do {
-		rc = find_missing(p, kind, list, count, missing, err);
+		rc = find_missing(p, kind, digests, count, missing, err);
 		if (rc == 0 && any(missing, count)) {
 			rc = send_missing(p, kind, list, missing, count, err);
 		}
@@ -124,38 +103,6 @@ static void free_questions(struct client_question *questions, struct buffer *req
 	}
 	free(questions);
 	free(requests);
-}
-
-/* missing[i] is set where the peer says so; other failures are those of all. */
-static int stat_blobs(struct peer *p, const struct upload *list, size_t count, bool *missing,
-		      struct error *err)
-{
-	struct client_question *questions = xcalloc(count, sizeof(*questions));
-	struct buffer *requests = xcalloc(count, sizeof(*requests));
-	struct error why = {0};
-
-	for (size_t i = 0; i < count; i++) {
-		struct stat_blob_request m = {.digest = digest_bytes(&list[i].digest)};
-
-		message_encode(&stat_blob_request_type, &m, &requests[i]);
-		questions[i].request = buffer_bytes(&requests[i]);
-	}
-	int rc = peer_ask_many(p, PEER_METHOD(PEER_BLOBS, "Stat"), questions, count, &why);
-
-	rc = rc == -ERROR_NOT_FOUND ? 0 : rc;
-	for (size_t i = 0; i < count; i++) {
-		missing[i] = questions[i].rc == -ERROR_NOT_FOUND;
-		if (questions[i].rc < 0 && !missing[i] && rc == 0) {
-			rc = error_set(&why, (enum error_code) - questions[i].rc,
-				       "%s: blob %s cannot be asked for", peer_address(p),
-				       digest_text(&list[i].digest));
-		}
-	}
-	if (rc < 0 && err) {
-		*err = why;
-	}
-	free_questions(questions, requests, count);
-	return rc;
 }
 
 static int check_answers(const struct upload *list, const struct client_question *questions,
@@ -198,21 +145,19 @@ static int put_some(struct peer *p, const struct upload *list, size_t count, str
 static int put_to_others(struct peer *p, const struct upload *list, size_t count,
 			 struct error *err)
 {
-	bool missing[PUT_COUNT];
+	struct digest *digests cleanup(cleanup_free) = list_digests(list, count);
+	bool *missing cleanup(cleanup_free) = xcalloc(count, sizeof(*missing));
 	struct upload rest[PUT_COUNT];
-	int rc = 0;
+	size_t kept = 0;
+	int rc = find_missing_blobs(p, digests, count, missing, err);
 
-	for (size_t start = 0; rc == 0 && start < count; start += PUT_COUNT) {
-		size_t n = MIN(count - start, PUT_COUNT), kept = 0;
-
-		rc = stat_blobs(p, list + start, n, missing, err);
-		for (size_t i = 0; rc == 0 && i < n; i++) {
-			if (missing[i]) {
-				rest[kept++] = list[start + i];
-			}
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		if (missing[i]) {
+			rest[kept++] = list[i];
 		}
-		if (rc == 0 && kept) {
+		if (kept == PUT_COUNT || (kept && i + 1 == count)) {
 			rc = put_some(p, rest, kept, err);
+			kept = 0;
 		}
 	}
 	return rc;
