@@ -75,8 +75,8 @@ static int read_spooled(struct remote *r, const struct digest *digest, uint64_t 
 }
 
 /*
- * A question that is put to a cairn in one way and to others in another. When the peer has
- * become another one since it was asked what it is, that shows, and it is asked again.
+ * A question that is put to a cairn in one way and to others in another; also to one that has
+ * become another one since it was asked what it is.
  */
 struct question {
 	struct remote *remote;
@@ -95,15 +95,13 @@ struct question {
 
 static int ask(struct question *q, struct error *err)
 {
-	int rc = -ERROR_UNSUPPORTED;
+	int rc = peer_is_cairn(q->remote->peer, err);
 
-	for (int turn = 0; rc == -ERROR_UNSUPPORTED && turn < 2; turn++) {
-		rc = peer_is_cairn(q->remote->peer, err);
-		if (rc >= 0) {
-			rc = rc ? q->to_cairn(q, err) : q->to_others(q, err);
-		}
+	if (rc < 0) {
+		return rc;
 	}
-	return rc;
+	rc = rc ? q->to_cairn(q, err) : -ERROR_UNSUPPORTED;
+	return rc == -ERROR_UNSUPPORTED ? q->to_others(q, err) : rc;
 }
 
 static int missing_cairn(struct question *q, struct error *err)
