@@ -309,17 +309,18 @@ static int remove_infos(void *context, struct server_call *c, struct error *err)
 	if (rc < 0) {
 		return rc;
 	}
-	struct bytes *keys cleanup(cleanup_free) = xcalloc(count + 1, sizeof(*keys));
+	struct store_path *paths cleanup(cleanup_free) = xcalloc(count + 1, sizeof(*paths));
 
+	/* Their names do not matter. */
 	for (size_t i = 0; i < count; i++) {
-		keys[i] =
-			bytes_of(m.value.ptr + i * STORE_PATH_HASH_SIZE, STORE_PATH_HASH_SIZE);
+		memcpy(paths[i].hash, m.value.ptr + i * STORE_PATH_HASH_SIZE,
+		       STORE_PATH_HASH_SIZE);
 	}
 	rc = write_turn_begin(&s->turns, err);
 	if (rc < 0) {
 		return rc;
 	}
-	rc = record_table_remove_many(s->store->path_infos, keys, count, &removed, err);
+	rc = path_info_service_remove_many(s->infos, paths, count, &removed, err);
 	write_turn_end(&s->turns, rc);
 	if (rc == 0) {
 		reply_number(c, removed);

@@ -22,10 +22,12 @@ int main(int argc, char **argv)
 	failed += run_put_file_tests();
 	failed += run_directory_tests();
 	failed += run_thread_tests();
-	if (!suite_staged()) {
+	if (suite_has_names()) {
 		failed += run_root_tests();
-		failed += run_record_tests();
 		failed += run_path_info_tests();
+	}
+	if (suite_has_records()) {
+		failed += run_record_tests();
 		failed += run_stage_tests();
 	}
 	if (strcmp(argv[1], "memory://") == 0) {

@@ -1,6 +1,7 @@
 /* PathInfoServices: over every kind of store, and behind every service that stands before one.
  */
 
+#include "served.h"
 #include "suite.h"
 
 #include <stdio.h>
@@ -301,7 +302,9 @@ static void put_record(struct fixture *f, unsigned seed, struct bytes value)
 	}
 	struct record_entry e = {.key = bytes_of(key, sizeof(key)), .value = value};
 
-	expect(0, record_table_put(f->store.path_infos, &e, 1, &err));
+	struct store *below = served_behind() ? served_behind() : &f->store;
+
+	expect(0, record_table_put(below->path_infos, &e, 1, &err));
 }
 
 static void check_corrupt(struct path_info_service *s, unsigned seed)

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "served.h"
 #include "services/lru.h"
 
 /* So little that what is kept goes all the time. */
@@ -54,6 +55,21 @@ int suite_begin(const char *address)
 	return 0;
 }
 
+bool suite_plain(void)
+{
+	return strstr(suite.prefixes, "grpc-plain+") != NULL;
+}
+
+bool suite_has_names(void)
+{
+	return !suite.staged && !suite_plain();
+}
+
+bool suite_has_records(void)
+{
+	return !suite.staged && strstr(suite.prefixes, "grpc-") == NULL;
+}
+
 bool suite_staged(void)
 {
 	return suite.staged;
@@ -99,11 +115,32 @@ static void wrap_lru(struct store *out, const struct store *inner)
 	lru_store(out, inner, LRU_BYTES);
 }
 
+static void wrap_unix(struct store *out, const struct store *inner)
+{
+	served_open(out, inner, SERVED_UNIX);
+}
+
+static void wrap_tcp(struct store *out, const struct store *inner)
+{
+	served_open(out, inner, SERVED_TCP);
+}
+
+static void wrap_tls(struct store *out, const struct store *inner)
+{
+	served_open(out, inner, SERVED_TLS);
+}
+
+static void wrap_plain(struct store *out, const struct store *inner)
+{
+	served_open(out, inner, SERVED_PLAIN);
+}
+
 static const struct {
 	const char *prefix;
 	void (*wrap)(struct store *out, const struct store *inner);
 } wrappers[] = {
-	{"lru+", wrap_lru},
+	{"lru+", wrap_lru},           {"grpc-unix+", wrap_unix}, {"grpc-tcp+", wrap_tcp},
+	{"grpc-tls+", wrap_tls},      {"grpc-plain+", wrap_plain},
 };
 
 static void wrap_store(struct store *s, const char *prefix, size_t len)
@@ -163,6 +200,7 @@ int fixture_teardown(void **state)
 
 	store_close(&f->store);
 	store_close(&f->below);
+	served_stop_all();
 	if (f->dir) {
 		remove_tree(f->dir);
 	}

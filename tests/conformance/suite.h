@@ -27,11 +27,19 @@ struct fixture {
  * Where stores come from: "memory://", "unchecked://" (memory behind a back end that verifies
  * nothing), "file://" or "file:///dir" (stores in a temporary directory below dir). In front of
  * one, any number of these, the last one nearest to it: "lru+", a store of that kind before it;
+ * "grpc-unix+", "grpc-tcp+", "grpc-tls+", a server before it and a client before that;
+ * "grpc-plain+", the same where the server offers only what others have too;
  * "staged+", only as the first of them: a store staged above all that.
  */
 int suite_begin(const char *address);
 void suite_end(void);
 bool suite_staged(void);
+/* A peer that is no cairn: it takes whole closures only, and has no names of trees. */
+bool suite_plain(void);
+/* Stores have names of trees, and path infos that can be removed. */
+bool suite_has_names(void);
+/* Their records may be anything, not only path infos. */
+bool suite_has_records(void);
 
 /* For cmocka: *state is a struct fixture. The second one does not open the store. */
 int fixture_setup(void **state);

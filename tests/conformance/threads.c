@@ -396,12 +396,17 @@ int run_thread_tests(void)
 		TEST(test_blobs),
 		TEST(test_directories),
 	};
-	const struct CMUnitTest name_tests[] = {TEST(test_roots), TEST(test_records),
-						TEST(test_path_infos)};
+	const struct CMUnitTest name_tests[] = {TEST(test_roots), TEST(test_path_infos)};
+	const struct CMUnitTest record_tests[] = {TEST(test_records)};
 	int failed = cmocka_run_group_tests_name("threads", tests, NULL, NULL);
 
-	/* A staged store has none of these. */
-	return suite_staged() ? failed
-			      : failed + cmocka_run_group_tests_name("threads at names",
-								     name_tests, NULL, NULL);
+	if (suite_has_names()) {
+		failed += cmocka_run_group_tests_name("threads at names", name_tests, NULL,
+						      NULL);
+	}
+	if (suite_has_records()) {
+		failed += cmocka_run_group_tests_name("threads at records", record_tests, NULL,
+						      NULL);
+	}
+	return failed;
 }
