@@ -103,15 +103,6 @@ static int read_small(struct blob_service *s, const struct digest *digest, unsig
 	return rc;
 }
 
-static void copy_part(const struct object *o, uint64_t offset, void *buf, size_t len,
-		      size_t *got)
-{
-	*got = (size_t)MIN(len, o->len - MIN(offset, o->len));
-	if (*got) {
-		memcpy(buf, o->content + offset, *got);
-	}
-}
-
 static int blobs_read(struct blob_service *s, const struct digest *digest, uint64_t offset,
 		      void *buf, size_t len, unsigned flags, size_t *got, struct error *err)
 {
@@ -131,7 +122,7 @@ static int blobs_read(struct blob_service *s, const struct digest *digest, uint6
 	if (!o) {
 		return forward_blobs_read(s, digest, offset, buf, len, flags, got, err);
 	}
-	copy_part(o, offset, buf, len, got);
+	object_read(o, offset, buf, len, got);
 	return 1;
 }
 
@@ -168,22 +159,6 @@ static void directories_destroy(struct directory_service *s)
 	free(d);
 }
 
-/* Asker: a copy for the caller. */
-static int give_copy(const struct object *o, uint8_t **encoding, size_t *len, struct error *err)
-{
-	uint8_t *copy = malloc(MAX(o->len, (size_t)1));
-
-	if (!copy) {
-		return error_set(err, ERROR_LIMIT, "no memory for %zu bytes", o->len);
-	}
-	if (o->len) {
-		memcpy(copy, o->content, o->len);
-	}
-	*encoding = copy;
-	*len = o->len;
-	return 1;
-}
-
 static int get_encoding(struct directory_service *s, const struct digest *digest, bool nowait,
 			uint8_t **encoding, size_t *len, struct error *err)
 {
@@ -193,7 +168,7 @@ static int get_encoding(struct directory_service *s, const struct digest *digest
 		object_lru_get(d->kept, key_bytes(&key), NULL);
 
 	if (o) {
-		return give_copy(o, encoding, len, err);
+		return object_give(o, encoding, len, err);
 	}
 	int rc = directory_service_get_encoding(d->forward.inner, digest, nowait, encoding, len,
 						err);

@@ -72,10 +72,7 @@ static int memory_reader_pread(struct blob_reader *r, void *buf, size_t len, uin
 		return error_set(err, ERROR_UNAVAILABLE, "blob %s was removed while open",
 				 digest_text(&m->digest));
 	}
-	*got = (size_t)MIN(len, o->len - MIN(offset, o->len));
-	if (*got) {
-		memcpy(buf, o->content + offset, *got);
-	}
+	object_read(o, offset, buf, len, got);
 	return 0;
 }
 
@@ -357,15 +354,7 @@ static int memory_directories_get(struct directory_service *s, const struct dige
 	if (!o) {
 		return 0;
 	}
-	uint8_t *copy = malloc(o->len ? o->len : 1);
-
-	if (!copy) {
-		return error_set(err, ERROR_LIMIT, "no memory for %zu bytes", o->len);
-	}
-	memcpy(copy, o->content, o->len);
-	*encoding = copy;
-	*len = o->len;
-	return 1;
+	return object_give(o, encoding, len, err);
 }
 
 static int memory_directories_has(struct directory_service *s, const struct digest *digest,

@@ -40,6 +40,29 @@ struct object *object_copy(struct bytes content)
 	return object_new(copy, content.len);
 }
 
+int object_give(const struct object *o, uint8_t **content, size_t *len, struct error *err)
+{
+	uint8_t *copy = malloc(MAX(o->len, (size_t)1));
+
+	if (!copy) {
+		return error_set(err, ERROR_LIMIT, "no memory for %zu bytes", o->len);
+	}
+	if (o->len) {
+		memcpy(copy, o->content, o->len);
+	}
+	*content = copy;
+	*len = o->len;
+	return 1;
+}
+
+void object_read(const struct object *o, uint64_t offset, void *buf, size_t len, size_t *got)
+{
+	*got = (size_t)MIN(len, o->len - MIN(offset, o->len));
+	if (*got) {
+		memcpy(buf, o->content + offset, *got);
+	}
+}
+
 static struct object *slot_object(const uint64_t *slot)
 {
 	return slot ? (struct object *)(uintptr_t)*slot : NULL;

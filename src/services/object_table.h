@@ -26,6 +26,11 @@ struct object *object_new(uint8_t *content, size_t len);
 /* NULL when there is no memory for it. */
 struct object *object_copy(struct bytes content);
 
+/* Asker, always 1 but without memory: a malloc'd copy of the bytes. */
+int object_give(const struct object *o, uint8_t **content, size_t *len, struct error *err);
+/* Copies what there is of a range. */
+void object_read(const struct object *o, uint64_t offset, void *buf, size_t len, size_t *got);
+
 struct object_table {
 	pthread_rwlock_t lock; /* guards objects */
 	struct digest_map objects;

@@ -24,6 +24,15 @@ void root_node_set(struct root_node *n, const struct node *node)
 	n->storage = storage;
 }
 
+bool root_node_same(const struct node *a, const struct node *b)
+{
+	struct buffer x cleanup(buffer_done) = {0}, y cleanup(buffer_done) = {0};
+
+	node_encode(&x, bytes_of(NULL, 0), a);
+	node_encode(&y, bytes_of(NULL, 0), b);
+	return bytes_equal(buffer_bytes(&x), buffer_bytes(&y));
+}
+
 void root_nodes_init(struct root_nodes *r, const struct root_nodes_ops *ops)
 {
 	r->ops = ops;

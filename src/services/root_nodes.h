@@ -22,6 +22,9 @@ void root_node_done(struct root_node *n);
 /* Replaces *n by a copy of node. */
 void root_node_set(struct root_node *n, const struct node *node);
 
+/* Whether both stand for the same. */
+bool root_node_same(const struct node *a, const struct node *b);
+
 struct root_nodes *root_nodes_ref(struct root_nodes *r);
 void root_nodes_unref(struct root_nodes *r);
 DEFINE_CLEANUP(cleanup_root_nodes, struct root_nodes *, root_nodes_unref)

@@ -11,7 +11,7 @@ int main(int argc, char **argv)
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: conformance "
-				"[staged+][lru+]...memory://|unchecked://|file://[/dir]\n");
+				"[staged+][PREFIX+]...memory://|unchecked://|file://[/dir]\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);

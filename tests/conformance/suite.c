@@ -6,7 +6,11 @@
 #include <unistd.h>
 
 #include "served.h"
+#include "services/cache/cache.h"
+#include "services/fallback.h"
 #include "services/lru.h"
+#include "services/memory.h"
+#include "services/read_only.h"
 
 /* So little that what is kept goes all the time. */
 #define LRU_BYTES 32768
@@ -15,7 +19,8 @@ static struct {
 	const char *prefixes; /* what stands before the address: "lru+cache+" */
 	const char *address;
 	bool staged;
-	char *dir; /* of this run */
+	bool on_disk; /* the address is */
+	char *dir;    /* of this run; NULL when nothing is on a disk */
 	unsigned turn;
 } suite;
 
@@ -40,10 +45,11 @@ int suite_begin(const char *address)
 	suite.prefixes = address;
 	address = strrchr(address, '+') ? strrchr(address, '+') + 1 : address;
 	suite.address = address;
-	if (strncmp(address, "file://", 7) != 0) {
+	suite.on_disk = strncmp(address, "file://", 7) == 0;
+	if (!suite.on_disk && !strstr(suite.prefixes, "disk-")) {
 		return 0;
 	}
-	if (address[7] != '\0') {
+	if (suite.on_disk && address[7] != '\0') {
 		base = address + 7;
 		mkdir(base, 0777);
 	}
@@ -89,7 +95,7 @@ int fixture_setup_closed(void **state)
 	struct fixture *f = xcalloc(1, sizeof(*f));
 
 	*state = f;
-	if (suite.dir) {
+	if (suite.on_disk) {
 		f->dir = xasprintf("%s/%u", suite.dir, suite.turn++);
 		f->address = xasprintf("file://%s/store", f->dir);
 		return mkdir(f->dir, 0777);
@@ -135,12 +141,62 @@ static void wrap_plain(struct store *out, const struct store *inner)
 	served_open(out, inner, SERVED_PLAIN);
 }
 
+/* With bounds so small that blobs come in parts, and parts go before they are complete. */
+static void wrap_cache_with(struct store *out, const struct store *inner, struct store *near,
+			    const char *folder)
+{
+	struct cache_options options = {
+		.whole_max = CACHE_WHOLE_MIN,
+		.ranges_max = 2 * CACHE_WHOLE_DEFAULT,
+		.folder = folder,
+	};
+
+	expect(0, cache_store(out, near, inner, &options, &err));
+	store_close(near);
+}
+
+static void wrap_cache(struct store *out, const struct store *inner)
+{
+	struct store near;
+
+	memory_store_open(&near);
+	wrap_cache_with(out, inner, &near, NULL);
+}
+
+static void wrap_disk_cache(struct store *out, const struct store *inner)
+{
+	char *address cleanup(cleanup_free) =
+		xasprintf("file://%s/near-%u", suite.dir, suite.turn++);
+	struct store near;
+
+	expect(0, store_open(&near, address, STORE_CREATE, &err));
+	wrap_cache_with(out, inner, &near, suite.dir);
+}
+
+/* The first store is empty and can only be read. */
+static void wrap_fallback(struct store *out, const struct store *inner)
+{
+	struct store memory, stores[2] = {[1] = *inner};
+
+	memory_store_open(&memory);
+	read_only_store(&stores[0], &memory);
+	fallback_store(out, stores, 2);
+	store_close(&stores[0]);
+	store_close(&memory);
+}
+
 static const struct {
 	const char *prefix;
 	void (*wrap)(struct store *out, const struct store *inner);
 } wrappers[] = {
-	{"lru+", wrap_lru},           {"grpc-unix+", wrap_unix}, {"grpc-tcp+", wrap_tcp},
-	{"grpc-tls+", wrap_tls},      {"grpc-plain+", wrap_plain},
+	{"lru+", wrap_lru},
+	{"grpc-unix+", wrap_unix},
+	{"grpc-tcp+", wrap_tcp},
+	{"grpc-tls+", wrap_tls},
+	{"grpc-plain+", wrap_plain},
+	{"cache+", wrap_cache},
+	{"disk-cache+", wrap_disk_cache},
+	{"fallback+", wrap_fallback},
 };
 
 static void wrap_store(struct store *s, const char *prefix, size_t len)

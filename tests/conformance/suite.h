@@ -26,10 +26,11 @@ struct fixture {
 /*
  * Where stores come from: "memory://", "unchecked://" (memory behind a back end that verifies
  * nothing), "file://" or "file:///dir" (stores in a temporary directory below dir). In front of
- * one, any number of these, the last one nearest to it: "lru+", a store of that kind before it;
- * "grpc-unix+", "grpc-tcp+", "grpc-tls+", a server before it and a client before that;
- * "grpc-plain+", the same where the server offers only what others have too;
- * "staged+", only as the first of them: a store staged above all that.
+ * one, any number of these, the last one nearest to it: "lru+", "cache+", "disk-cache+" (near
+ * is on the disk), "fallback+", a store of that kind before it; "grpc-unix+", "grpc-tcp+",
+ * "grpc-tls+", a server before it and a client before that; "grpc-plain+", the same where the
+ * server offers only what others have too; "staged+", only as the first of them: a store staged
+ * above all that.
  */
 int suite_begin(const char *address);
 void suite_end(void);
