@@ -26,6 +26,8 @@ static const char main_help[] =
 	"  umount    end a mount\n"
 	"  virtiofs  show the store to virtual machines\n"
 	"  daemon    offer the store to others over gRPC\n"
+	"  push      copy trees to another store\n"
+	"  pull      copy trees from another store\n"
 	"  nar       write, read and look into archives of Nix; see 'cairn nar --help'\n"
 	"  nix       keep store paths of Nix; 'cairn nix --help' lists how\n"
 	"  reindex   make the index of a store again\n"
@@ -91,10 +93,10 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command,  &roots_command, &ls_command,     &cat_command,
-	&export_command,  &mount_command, &umount_command, &virtiofs_command,
-	&daemon_command,  &nar_command,   &nix_command,    &reindex_command,
-	&version_command, NULL,
+	&import_command, &roots_command,   &ls_command,      &cat_command,
+	&export_command, &mount_command,   &umount_command,  &virtiofs_command,
+	&daemon_command, &push_command,    &pull_command,    &nar_command,
+	&nix_command,    &reindex_command, &version_command, NULL,
 };
 
 /* For messages about the options before the command. */

@@ -41,8 +41,9 @@ static void draw(const struct progress *p)
 	uint64_t bytes = atomic_load_explicit(p->bytes, memory_order_relaxed);
 	double seconds = seconds_since(p->began);
 
-	fprintf(stderr, "\r%s %" PRIu64 " files, %s (%s/s)\033[K", p->verb, files,
-		progress_size(bytes), progress_size((uint64_t)((double)bytes / seconds)));
+	fprintf(stderr, "\r%s %" PRIu64 " %s, %s (%s/s)\033[K", p->verb, files,
+		p->noun ? p->noun : "files", progress_size(bytes),
+		progress_size((uint64_t)((double)bytes / seconds)));
 	(void)fflush(stderr);
 }
 

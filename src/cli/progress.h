@@ -13,6 +13,7 @@
 
 struct progress {
 	const char *verb; /* "imported" */
+	const char *noun; /* "objects"; NULL: "files" */
 	const _Atomic uint64_t *files;
 	const _Atomic uint64_t *bytes;
 	/* The rest belongs to progress.c. */
@@ -24,7 +25,7 @@ struct progress {
 	bool stop;
 };
 
-/* Starts drawing, if wanted and if there is a terminal. The first three members are set. */
+/* Starts drawing, if wanted and if there is a terminal. The members above are set. */
 void progress_start(struct progress *p, bool wanted);
 /* Erases the line. */
 void progress_stop(struct progress *p);
