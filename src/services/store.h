@@ -3,7 +3,8 @@
 /*
  * A store: the services that one address stands for. Addresses:
  *   memory://        lives as long as the process
- *   file:///path     the local store (services/local)
+ *   file:///path     the local store (services/local); with ?compression=none, small blobs
+ *                    that are put are not compressed (compression=zstd: they are, as usual)
  * A plain absolute or relative path (one with a '/' or starting with '.') is short for file://.
  */
 
@@ -29,6 +30,8 @@ struct store {
 enum store_open_flags {
 	STORE_CREATE = 1,    /* make the store when there is none */
 	STORE_READ_ONLY = 2, /* writing is ERROR_DENIED; works on a read-only disk */
+	STORE_UNCOMPRESSED =
+		4, /* what is put is stored as it is, where a store would compress */
 };
 
 /*

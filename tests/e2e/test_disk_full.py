@@ -1,4 +1,6 @@
 """A full disk: a clear error, nothing lost, and work goes on when there is room again."""
+import random
+
 import pytest
 
 from harness import Store, assert_same_tree, loop_disk, pattern, remove_tree, write
@@ -17,7 +19,8 @@ def make_trees(source):
     write(source / "first/file", pattern(100_000, 5))
     write(source / "first/large", pattern(2_000_000, 6))
     for i in range(300):
-        write(source / "small" / f"f{i}", pattern(100_000, i + 1))
+        # What a store cannot compress.
+        write(source / "small" / f"f{i}", random.Random(i).randbytes(100_000))
     for i in range(5):
         write(source / "large" / f"f{i}", pattern(20 << 20, i + 1))
 

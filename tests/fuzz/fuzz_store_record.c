@@ -1,12 +1,14 @@
 /*
- * What a damaged disk may hold: locations of the index, headers and changes of tables in packs.
- * The first byte chooses which.
+ * What a damaged disk may hold: locations of the index; headers, changes of tables and
+ * compressed payloads in packs. The first byte chooses which.
  */
 
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/endian.h"
 #include "castore/outboard.h"
+#include "services/local/codec.h"
 #include "services/local/logged_table.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -34,7 +36,10 @@ static void try_location(struct bytes in)
 	/* What readers rely on before they allocate and read. */
 	check(l.pack > 0 && l.stored <= RECORD_PAYLOAD_MAX && l.offset >= PACK_HEADER_SIZE);
 	check(l.kind != LOCATION_FILE || l.stored == outboard_encoded_size(l.size));
+	check(l.kind != LOCATION_FILE || l.encoding == ENCODING_RAW);
 	check(l.kind != LOCATION_PACK || l.encoding != ENCODING_RAW || l.size == l.stored);
+	check(l.kind != LOCATION_PACK || l.encoding != ENCODING_ZSTD ||
+	      (l.stored < l.size && l.size <= CODEC_CONTENT_MAX));
 	location_encode(again, &l);
 	check(memcmp(again + 4, in.ptr + 4, LOCATION_SIZE - 4) == 0);
 }
@@ -77,6 +82,45 @@ static void try_change(const struct logged_table *table, struct bytes in)
 	check(change.removal || table != &logged_roots || node_name_valid(change.key));
 }
 
+/* What can be compressed comes back as it was. */
+static void try_compress(struct codec *c, struct bytes content)
+{
+	uint8_t *again = xmalloc(content.len + 1);
+	struct error err = {0};
+	struct bytes frame;
+
+	if (codec_compress(c, content, &frame)) {
+		check(frame.len <= content.len - CODEC_SAVED_MIN(content.len));
+		check(codec_decompress(c, frame, again, content.len, &err) == 0);
+		check(memcmp(again, content.ptr, content.len) == 0);
+	}
+	free(again);
+}
+
+/* le32 size, then a frame that is said to have as many bytes. */
+static void try_frame(struct bytes in)
+{
+	struct codec_pool pool;
+	struct error err = {0};
+
+	if (in.len < 4) {
+		return;
+	}
+	size_t size = get_le32(in.ptr) % (CODEC_CONTENT_MAX + 2);
+	uint8_t *out = xmalloc(MAX(size, (size_t)1));
+
+	codec_pool_init(&pool);
+	struct codec *c = codec_take(&pool);
+	int rc = codec_decompress(c, bytes_of(in.ptr + 4, in.len - 4), out, size, &err);
+
+	check(rc == 0 || (rc == -ERROR_CORRUPT && err.code == ERROR_CORRUPT && err.text[0]));
+	check(rc != 0 || size <= CODEC_CONTENT_MAX);
+	try_compress(c, in);
+	codec_give(&pool, c);
+	codec_pool_done(&pool);
+	free(out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size == 0) {
@@ -84,7 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	struct bytes in = bytes_of(data + 1, size - 1);
 
-	switch (data[0] % 4) {
+	switch (data[0] % 5) {
 	case 0:
 		try_location(in);
 		break;
@@ -94,8 +138,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 2:
 		try_change(&logged_roots, in);
 		break;
-	default:
+	case 3:
 		try_change(&logged_path_infos, in);
+		break;
+	default:
+		try_frame(in);
 		break;
 	}
 	return 0;

@@ -8,6 +8,7 @@ struct local_blobs {
 	struct blob_service base;
 	struct local_view *view;
 	bool read_only;
+	bool compress; /* what is packed */
 };
 
 struct local_reader {
@@ -21,6 +22,7 @@ struct local_reader {
 struct local_writer {
 	struct blob_writer base;
 	struct local_view *view;
+	bool compress;
 	struct buffer small;        /* until it is too large */
 	struct large_writer *large; /* from then on */
 };
@@ -57,7 +59,7 @@ static int read_packed(struct local_store *s, const struct location *l,
 	if (rc) {
 		return rc;
 	}
-	digest_of(&actual, bytes_of(buf, l->stored));
+	digest_of(&actual, bytes_of(buf, (size_t)l->size));
 	if (!digest_equal(&actual, digest)) {
 		return error_set(err, ERROR_CORRUPT,
 				 "blob %s is damaged in pack %08x at offset %llu",
@@ -83,7 +85,7 @@ static int read_packed_part(struct local_store *s, const struct location *l,
 		pthread_mutex_unlock(&recent->lock);
 		return 0;
 	}
-	uint8_t *content = malloc(l->stored);
+	uint8_t *content = malloc((size_t)l->size);
 
 	rc = content ? read_packed(s, l, digest, content, flags, err)
 		     : error_set(err, ERROR_LIMIT, "no memory to read %s", digest_text(digest));
@@ -212,7 +214,7 @@ static int blobs_open(struct blob_service *s, const struct digest *digest,
 	if (l.kind == LOCATION_FILE) {
 		rc = large_file_open(view, digest, &l, &r->file, err);
 	} else {
-		r->content = malloc(MAX(l.stored, 1u));
+		r->content = malloc(MAX((size_t)l.size, 1u));
 		rc = r->content ? read_packed(view->store, &l, digest, r->content, 0, err)
 				: error_set(err, ERROR_LIMIT, "no memory to read %s",
 					    digest_text(digest));
@@ -226,6 +228,23 @@ static int blobs_open(struct blob_service *s, const struct digest *digest,
 }
 
 /* ---- writing ---- */
+
+/* Compressed before anything is locked, so that all threads of an import work at it. */
+static int put_packed(struct local_view *v, bool compress, const struct digest *digest,
+		      struct bytes content, struct error *err)
+{
+	struct codec *codec = compress ? codec_take(&v->store->codecs) : NULL;
+	struct record r = {.kind = RECORD_BLOB, .size = content.len, .digest = *digest};
+	struct bytes payload = content;
+
+	r.encoding = codec && codec_compress(codec, content, &payload) ? ENCODING_ZSTD
+								       : ENCODING_RAW;
+	r.stored = (uint32_t)payload.len;
+	int rc = committer_add(v->committer, &r, payload, err);
+
+	codec_give(&v->store->codecs, codec);
+	return rc;
+}
 
 static int blobs_put_hashed(struct blob_service *s, struct bytes content,
 			    const struct digest *digest, struct error *err)
@@ -241,7 +260,7 @@ static int blobs_put_hashed(struct blob_service *s, struct bytes content,
 		return rc < 0 ? rc : 0;
 	}
 	if (content.len < LARGE_BLOB_MIN) {
-		return committer_add(b->view->committer, RECORD_BLOB, digest, content, err);
+		return put_packed(b->view, b->compress, digest, content, err);
 	}
 	struct large_writer *w;
 	struct digest same;
@@ -322,8 +341,8 @@ static int writer_commit(struct blob_writer *base, struct digest *digest_out,
 		digest_of(&digest, buffer_bytes(&w->small));
 		rc = size ? local_object_size(w->view, INDEX_BLOBS, &digest, &known, err) : 1;
 		if (rc == 0) {
-			rc = committer_add(w->view->committer, RECORD_BLOB, &digest,
-					   buffer_bytes(&w->small), err);
+			rc = put_packed(w->view, w->compress, &digest, buffer_bytes(&w->small),
+					err);
 		}
 	}
 	writer_free(base);
@@ -353,6 +372,7 @@ static int blobs_create(struct blob_service *s, struct blob_writer **out, struct
 
 	w->base.ops = &writer_ops;
 	w->view = local_view_ref(b->view);
+	w->compress = b->compress;
 	*out = &w->base;
 	return 0;
 }
@@ -413,12 +433,13 @@ static const struct blob_service_ops blob_ops = {
 	.recover = blobs_recover,
 };
 
-struct blob_service *local_blobs_new(struct local_view *v, bool read_only)
+struct blob_service *local_blobs_new(struct local_view *v, unsigned flags)
 {
 	struct local_blobs *b = xcalloc(1, sizeof(*b));
 
 	blob_service_init(&b->base, &blob_ops);
 	b->view = local_view_ref(v);
-	b->read_only = read_only;
+	b->read_only = flags & STORE_READ_ONLY;
+	b->compress = !(flags & STORE_UNCOMPRESSED);
 	return &b->base;
 }

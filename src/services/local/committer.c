@@ -310,16 +310,12 @@ static int committer_put(struct committer *c, const struct addition *a, struct e
 	return rc;
 }
 
-int committer_add(struct committer *c, enum record_kind kind, const struct digest *digest,
-		  struct bytes content, struct error *err)
+int committer_add(struct committer *c, const struct record *r, struct bytes payload,
+		  struct error *err)
 {
-	struct addition a = {.table = kind == RECORD_BLOB ? INDEX_BLOBS : INDEX_DIRECTORIES,
-			     .record = {.kind = kind,
-					.encoding = ENCODING_RAW,
-					.stored = (uint32_t)content.len,
-					.size = content.len,
-					.digest = *digest},
-			     .payload = content};
+	struct addition a = {.table = r->kind == RECORD_BLOB ? INDEX_BLOBS : INDEX_DIRECTORIES,
+			     .record = *r,
+			     .payload = payload};
 	int rc = committer_put(c, &a, err);
 
 	return rc < 0 ? rc : 0;

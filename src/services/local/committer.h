@@ -78,10 +78,10 @@ void committer_recover(struct committer *c);
 
 /*
  * Adds a packed object unless the open or closing batch has it (the caller has looked in the
- * index). kind: RECORD_BLOB or RECORD_DIRECTORY.
+ * index). Of kind RECORD_BLOB or RECORD_DIRECTORY; payload: as it is to be stored.
  */
-int committer_add(struct committer *c, enum record_kind kind, const struct digest *digest,
-		  struct bytes content, struct error *err);
+int committer_add(struct committer *c, const struct record *r, struct bytes payload,
+		  struct error *err);
 /*
  * Adds a large blob: its outboard, and the name of its file below tmp/, which is renamed or,
  * when a batch has the blob already or on failure, removed.

@@ -31,11 +31,11 @@ static int directories_get(struct directory_service *s, const struct digest *dig
 	if (rc <= 0) {
 		return rc;
 	}
-	if (l.kind != LOCATION_PACK || l.stored > DIRECTORY_ENCODING_MAX) {
+	if (l.kind != LOCATION_PACK || l.size > DIRECTORY_ENCODING_MAX) {
 		return error_set(err, ERROR_CORRUPT, "the index has no directory for %s",
 				 digest_text(digest));
 	}
-	uint8_t *buf = malloc(MAX(l.stored, 1u));
+	uint8_t *buf = malloc(MAX((size_t)l.size, 1u));
 
 	if (!buf) {
 		return error_set(err, ERROR_LIMIT, "no memory to read %s", digest_text(digest));
@@ -46,7 +46,7 @@ static int directories_get(struct directory_service *s, const struct digest *dig
 		return rc;
 	}
 	*encoding = buf;
-	*len = l.stored;
+	*len = (size_t)l.size;
 	return 1;
 }
 
@@ -70,8 +70,15 @@ static int directories_put(struct directory_service *s, struct directory *d, str
 	if (rc) {
 		return rc < 0 ? rc : 0;
 	}
-	return committer_add(dirs->view->committer, RECORD_DIRECTORY, directory_digest(d),
-			     directory_encoding(d), err);
+	/* Raw: most of it are digests, which nothing can compress. */
+	struct bytes encoding = directory_encoding(d);
+	struct record r = {.kind = RECORD_DIRECTORY,
+			   .encoding = ENCODING_RAW,
+			   .stored = (uint32_t)encoding.len,
+			   .size = encoding.len,
+			   .digest = *directory_digest(d)};
+
+	return committer_add(dirs->view->committer, &r, encoding, err);
 }
 
 static int directories_discard(struct directory_service *s, const struct digest *digest,

@@ -2,6 +2,7 @@
 
 /* The parts of one local store, shared by the files of this folder. */
 
+#include "services/local/codec.h"
 #include "services/local/committer.h"
 #include "services/local/file_cache.h"
 #include "services/local/index.h"
@@ -56,6 +57,7 @@ struct local_store {
 	struct file_cache files;
 	struct committer committer;
 	struct scratch scratch;
+	struct codec_pool codecs;
 	struct local_view view;
 	struct recent_blob recent[RECENT_BLOBS];
 };
@@ -104,13 +106,16 @@ enum local_read_flags { LOCAL_READ_NOWAIT = 1 };
 int local_pread(int fd, void *buf, size_t len, uint64_t offset, unsigned flags,
 		const char *what, struct error *err);
 /*
- * Reads a record's payload into buf (l->stored bytes) and checks its header against what the
- * index said. The payload itself is the caller's to verify.
+ * Reads what a located record holds, decompressed, into buf (l->size bytes), and checks its
+ * header against what the index said. The content itself is the caller's to verify.
  */
 int local_record_read(struct local_store *s, const struct location *l, enum record_kind kind,
 		      const struct digest *digest, void *buf, unsigned flags,
 		      struct error *err);
-/* Asker. What is held back is synced first, so that whatever is found can be read. */
+/*
+ * Asker. What is held back is synced first, so that whatever is found can be read: its encoding
+ * is one that local_record_read() knows.
+ */
 int local_locate(struct local_view *v, enum index_table table, const struct digest *digest,
 		 struct location *out, struct error *err);
 /* Asker: the size, pending objects included. */
@@ -127,7 +132,8 @@ int local_view_sync(struct local_view *v, struct error *err);
 /* ---- services ---- */
 
 /* Each holds a reference to its view or store; read-only ones refuse to write. */
-struct blob_service *local_blobs_new(struct local_view *v, bool read_only);
+/* flags: enum store_open_flags. */
+struct blob_service *local_blobs_new(struct local_view *v, unsigned flags);
 struct directory_service *local_directories_new(struct local_view *v, bool read_only);
 struct root_nodes *local_roots_new(struct local_store *s, bool read_only);
 struct record_table *local_path_infos_new(struct local_store *s, bool read_only);

@@ -14,7 +14,7 @@
 struct local_stager {
 	struct stager base;
 	struct local_store *store; /* a reference */
-	bool read_only;
+	unsigned flags;            /* enum store_open_flags */
 };
 
 struct local_stage {
@@ -387,7 +387,7 @@ static struct local_stage *stage_new(struct local_store *s)
 static int stager_begin(struct stager *base, struct store *staged, struct error *err)
 {
 	struct local_stager *m = container_of(base, struct local_stager, base);
-	int rc = local_check_writable(m->store, m->read_only, err);
+	int rc = local_check_writable(m->store, m->flags & STORE_READ_ONLY, err);
 
 	if (rc) {
 		return rc;
@@ -395,7 +395,7 @@ static int stager_begin(struct stager *base, struct store *staged, struct error 
 	struct local_stage *g = stage_new(m->store);
 
 	*staged = (struct store){
-		.blobs = local_blobs_new(&g->view, false),
+		.blobs = local_blobs_new(&g->view, m->flags),
 		.directories = local_directories_new(&g->view, false),
 		.stage = &g->base,
 	};
@@ -415,12 +415,12 @@ static const struct stager_ops stager_ops = {
 	.free = stager_free,
 };
 
-struct stager *local_stager_new(struct local_store *s, bool read_only)
+struct stager *local_stager_new(struct local_store *s, unsigned flags)
 {
 	struct local_stager *m = xcalloc(1, sizeof(*m));
 
 	stager_init(&m->base, &stager_ops);
 	m->store = local_store_ref(s);
-	m->read_only = read_only;
+	m->flags = flags;
 	return &m->base;
 }

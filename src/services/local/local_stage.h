@@ -23,8 +23,8 @@
 
 struct batch;
 
-/* The stager of an open store. */
-struct stager *local_stager_new(struct local_store *s, bool read_only);
+/* The stager of an open store. flags: enum store_open_flags. */
+struct stager *local_stager_new(struct local_store *s, unsigned flags);
 
 /* References to the stage whose view this is. */
 void local_stage_ref(struct local_view *v);

@@ -269,6 +269,7 @@ void local_store_free(struct local_store *s)
 	}
 	index_close(s->index);
 	scratch_done(&s->scratch, s->dirfd);
+	codec_pool_done(&s->codecs);
 	file_cache_done(&s->packs);
 	file_cache_done(&s->files);
 	for (size_t i = 0; i < RECENT_BLOBS; i++) {
@@ -294,6 +295,7 @@ static struct local_store *local_store_new(const char *path, unsigned flags)
 	s->read_only = flags & STORE_READ_ONLY;
 	atomic_init(&s->refs, 0);
 	scratch_init(&s->scratch);
+	codec_pool_init(&s->codecs);
 	file_cache_init(&s->packs, PACKS_OPEN_MAX);
 	file_cache_init(&s->files, FILES_OPEN_MAX);
 	for (size_t i = 0; i < RECENT_BLOBS; i++) {
@@ -436,12 +438,12 @@ int local_store_open(struct store *out, const char *path, unsigned flags, struct
 
 	if (rc == 0) {
 		*out = (struct store){
-			.blobs = local_blobs_new(&s->view, read_only),
+			.blobs = local_blobs_new(&s->view, flags),
 			.directories = local_directories_new(&s->view, read_only),
 			.roots = local_roots_new(s, read_only),
 			.path_infos = local_path_infos_new(s, read_only),
 			.seen = read_only ? NULL : &s->seen,
-			.stager = local_stager_new(s, read_only),
+			.stager = local_stager_new(s, flags),
 		};
 	}
 	pthread_mutex_unlock(&open_stores_lock);

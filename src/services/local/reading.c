@@ -97,11 +97,6 @@ static int check_header(const uint8_t *header, const struct location *l, enum re
 				 "%s has no record of %s at offset %llu, where the index says",
 				 what, digest_text(digest), (unsigned long long)l->offset);
 	}
-	if (r.encoding != ENCODING_RAW) {
-		return error_set(err, ERROR_UNSUPPORTED,
-				 "%s stores %s with encoding %u, unknown to this program", what,
-				 digest_text(digest), r.encoding);
-	}
 	return 0;
 }
 
@@ -125,8 +120,10 @@ static int read_record_at(int fd, const struct location *l, uint8_t *header, voi
 				err);
 }
 
-int local_record_read(struct local_store *s, const struct location *l, enum record_kind kind,
-		      const struct digest *digest, void *buf, unsigned flags, struct error *err)
+/* Reads a record's payload as it is stored. */
+static int read_payload(struct local_store *s, const struct location *l, enum record_kind kind,
+			const struct digest *digest, void *buf, unsigned flags,
+			struct error *err)
 {
 	uint8_t header[RECORD_HEADER_SIZE];
 	char what[32];
@@ -140,6 +137,43 @@ int local_record_read(struct local_store *s, const struct location *l, enum reco
 	rc = read_record_at(pack->fd, l, header, buf, flags, what, err);
 	file_cache_release(&s->packs, pack);
 	return rc ? rc : check_header(header, l, kind, digest, what, err);
+}
+
+int local_record_read(struct local_store *s, const struct location *l, enum record_kind kind,
+		      const struct digest *digest, void *buf, unsigned flags, struct error *err)
+{
+	if (l->encoding == ENCODING_RAW) {
+		return read_payload(s, l, kind, digest, buf, flags, err);
+	}
+	struct codec *codec = codec_take(&s->codecs);
+	uint8_t *frame = codec_frame_room(codec, l->stored);
+	int rc = frame ? read_payload(s, l, kind, digest, frame, flags, err)
+		       : error_set(err, ERROR_LIMIT, "no memory to read %s",
+				   digest_text(digest));
+
+	if (rc == 0) {
+		rc = codec_decompress(codec, bytes_of(frame, l->stored), buf, (size_t)l->size,
+				      err);
+		if (rc) {
+			error_wrap(err, "%s in pack %08x at offset %llu", digest_text(digest),
+				   l->pack, (unsigned long long)l->offset);
+		}
+	}
+	codec_give(&s->codecs, codec);
+	return rc;
+}
+
+/* What a location says is believed when memory is set aside, and nothing is known of these. */
+static int check_encoding(const struct location *l, const struct digest *digest,
+			  struct error *err)
+{
+	if (l->encoding != ENCODING_RAW && l->encoding != ENCODING_ZSTD) {
+		return error_set(
+			err, ERROR_UNSUPPORTED,
+			"pack %08x stores %s with encoding %u, unknown to this program",
+			l->pack, digest_text(digest), l->encoding);
+	}
+	return 1;
 }
 
 /* Asker. */
@@ -204,7 +238,7 @@ int local_locate(struct local_view *v, enum index_table table, const struct dige
 	for (; rc == 0 && v; v = v->below) {
 		rc = locate_here(v, table, digest, out, err);
 	}
-	return rc;
+	return rc > 0 ? check_encoding(out, digest, err) : rc;
 }
 
 int local_object_size(struct local_view *v, enum index_table table, const struct digest *digest,

@@ -32,6 +32,7 @@ struct rebuild {
 	size_t entries; /* in this write */
 	struct found_change *changes;
 	size_t change_count, change_capacity;
+	struct buffer content; /* of one compressed record */
 	struct store_rebuilt *result;
 };
 
@@ -99,6 +100,33 @@ static bool payload_matches(const struct record *rec, struct bytes payload)
 	return digest_equal(&actual, &rec->digest);
 }
 
+/* Asker: is this a blob or Directory with the digest that the header says? */
+static int check_object(struct rebuild *r, const struct record *rec, struct bytes payload,
+			struct error *err)
+{
+	if (rec->encoding == ENCODING_RAW) {
+		return rec->size == rec->stored && payload_matches(rec, payload);
+	}
+	if (rec->encoding != ENCODING_ZSTD) {
+		/* To pass it over would lose it from the index. */
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "%s is stored with encoding %u, unknown to this program",
+				 digest_text(&rec->digest), rec->encoding);
+	}
+	if (!record_lengths_valid(rec->encoding, rec->stored, rec->size)) {
+		return 0;
+	}
+	struct codec *codec = codec_take(&r->store->codecs);
+	size_t size = (size_t)rec->size;
+
+	r->content.len = 0;
+	int rc =
+		codec_decompress(codec, payload, buffer_reserve(&r->content, size), size, NULL);
+
+	codec_give(&r->store->codecs, codec);
+	return rc == 0 && payload_matches(rec, bytes_of(r->content.ptr, size));
+}
+
 /* False when the payload is not what the header says, or is no change of a table. */
 static bool take_change(struct rebuild *r, const struct record *rec, const struct location *l,
 			struct bytes payload)
@@ -106,7 +134,8 @@ static bool take_change(struct rebuild *r, const struct record *rec, const struc
 	const struct logged_table *table = logged_table_of(rec->kind);
 	struct table_change change;
 
-	if (!payload_matches(rec, payload) ||
+	if (rec->encoding != ENCODING_RAW || rec->size != rec->stored ||
+	    !payload_matches(rec, payload) ||
 	    table_change_decode(table, payload, &change, NULL) != 0) {
 		return false;
 	}
@@ -135,15 +164,17 @@ static int take_record(struct rebuild *r, const struct record *rec, uint32_t pac
 	switch (rec->kind) {
 	case RECORD_BLOB:
 	case RECORD_DIRECTORY:
-		if (rec->encoding != ENCODING_RAW || !payload_matches(rec, payload)) {
-			return 0;
+		rc = check_object(r, rec, payload, err);
+		if (rc <= 0) {
+			return rc;
 		}
 		(*(rec->kind == RECORD_BLOB ? &r->result->blobs : &r->result->directories))++;
 		rc = put_location(r, rec->kind == RECORD_BLOB ? INDEX_BLOBS : INDEX_DIRECTORIES,
 				  rec, &l, err);
 		break;
 	case RECORD_OUTBOARD:
-		if (large_blob_present(r->store, rec, payload)) {
+		if (rec->encoding == ENCODING_RAW &&
+		    large_blob_present(r->store, rec, payload)) {
 			r->result->blobs++;
 			l.kind = LOCATION_FILE;
 			rc = put_location(r, INDEX_BLOBS, rec, &l, err);
@@ -353,6 +384,7 @@ static int fill_index(struct rebuild *r, struct error *err)
 	}
 	index_write_abort(r->write);
 	free(r->changes);
+	buffer_done(&r->content);
 	return rc;
 }
 

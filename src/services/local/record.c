@@ -2,6 +2,7 @@
 
 #include "base/endian.h"
 #include "castore/outboard.h"
+#include "services/local/codec.h"
 
 static const uint8_t record_magic[4] = {'c', 'R', 'e', 'c'};
 static const char pack_magic[16] = "cairn pack\n";
@@ -12,6 +13,18 @@ static void header_check(uint8_t out[4], const uint8_t header[RECORD_HEADER_SIZE
 
 	digest_of(&d, bytes_of(header + 8, RECORD_HEADER_SIZE - 8));
 	memcpy(out, d.bytes, 4);
+}
+
+bool record_lengths_valid(uint8_t encoding, uint64_t stored, uint64_t size)
+{
+	switch (encoding) {
+	case ENCODING_RAW:
+		return stored == size;
+	case ENCODING_ZSTD:
+		return stored < size && size <= CODEC_CONTENT_MAX;
+	default:
+		return true;
+	}
 }
 
 void record_encode(uint8_t out[RECORD_HEADER_SIZE], const struct record *r)
@@ -105,8 +118,9 @@ int location_decode(const uint8_t in[LOCATION_SIZE], struct location *out, struc
 
 	if ((l.kind != LOCATION_PACK && l.kind != LOCATION_FILE) || l.pack == 0 ||
 	    l.stored > RECORD_PAYLOAD_MAX || l.offset < PACK_HEADER_SIZE ||
-	    (l.kind == LOCATION_PACK && l.encoding == ENCODING_RAW && l.size != l.stored) ||
-	    (l.kind == LOCATION_FILE && l.stored != outboard_encoded_size(l.size))) {
+	    (l.kind == LOCATION_PACK && !record_lengths_valid(l.encoding, l.stored, l.size)) ||
+	    (l.kind == LOCATION_FILE &&
+	     (l.encoding != ENCODING_RAW || l.stored != outboard_encoded_size(l.size)))) {
 		return error_set(err, ERROR_CORRUPT,
 				 "the index of the store is damaged (an impossible location)");
 	}

@@ -28,7 +28,8 @@ enum record_kind {
 };
 
 enum record_encoding {
-	ENCODING_RAW = 0, /* others to come: compressed */
+	ENCODING_RAW = 0,
+	ENCODING_ZSTD = 1, /* one frame of zstd, see codec.h; of blobs and Directories only */
 };
 
 /*
@@ -50,6 +51,10 @@ static inline uint64_t record_total(uint64_t stored)
 {
 	return round_up(RECORD_HEADER_SIZE + stored, RECORD_ALIGN);
 }
+
+/* Do these fit together? Of an encoding that this program does not know: it cannot tell, so
+ * yes. */
+bool record_lengths_valid(uint8_t encoding, uint64_t stored, uint64_t size);
 
 void record_encode(uint8_t out[RECORD_HEADER_SIZE], const struct record *r);
 /* Appends a whole record whose digest is that of its payload. */
@@ -83,4 +88,5 @@ struct location {
 };
 
 void location_encode(uint8_t out[LOCATION_SIZE], const struct location *l);
+/* The encoding may be one that this program does not know. */
 int location_decode(const uint8_t in[LOCATION_SIZE], struct location *out, struct error *err);
