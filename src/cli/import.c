@@ -38,9 +38,17 @@ static int find_name(const struct import_run *run, const char *path, char **out,
 	return r;
 }
 
+/* What one import read and what the store has grown by. */
+struct import_result {
+	struct ingest_stats read;
+	uint64_t bytes_new, bytes_stored;
+};
+
 static void print_result(const struct import_run *run, const char *name,
-			 const struct node *node, const struct ingest_stats *stats)
+			 const struct node *node, const struct import_result *result)
 {
+	const struct ingest_stats *stats = &result->read;
+
 	if (run->cli->json) {
 		struct json j;
 
@@ -55,6 +63,8 @@ static void print_result(const struct import_run *run, const char *name,
 		json_number(&j, "skipped", stats->skipped);
 		json_number(&j, "bytes", stats->bytes);
 		json_number(&j, "bytes_read", stats->bytes_read);
+		json_number(&j, "bytes_new", result->bytes_new);
+		json_number(&j, "bytes_stored", result->bytes_stored);
 		json_end(&j);
 		return;
 	}
@@ -70,30 +80,44 @@ static int import_path(struct import_run *run, const char *path, const char *nam
 		       struct error *err)
 {
 	struct root_node node cleanup(root_node_done) = {0};
-	struct ingest_stats stats = {0};
+	struct import_result result = {0};
+	struct ingest_stats *stats = &result.read;
 	struct progress progress = {
-		.verb = "imported", .files = &stats.files, .bytes = &stats.bytes};
+		.verb = "imported", .files = &stats->files, .bytes = &stats->bytes};
+	struct blob_counts before, after;
+	int r = blob_service_count(run->store.blobs, &before, err);
 
+	if (r < 0) {
+		return r;
+	}
 	progress_start(&progress, !run->quiet);
-	int r = ingest_path(&run->store, path, &run->options, &node, &stats, err);
-
+	r = ingest_path(&run->store, path, &run->options, &node, stats, err);
 	if (r == 0) {
 		r = name ? root_nodes_put(run->store.roots, bytes_of_string(name), &node.node,
 					  run->replace, err)
 			 : store_sync(&run->store, err);
 	}
 	progress_stop(&progress);
+	if (r == 0) {
+		r = blob_service_count(run->store.blobs, &after, err);
+	}
 	if (r == -ERROR_EXISTS) {
 		error_wrap(err, "--replace is needed");
 	}
 	if (r < 0) {
 		return r;
 	}
-	if (stats.skipped && !run->quiet) {
+	result.bytes_new = after.put_bytes - before.put_bytes;
+	result.bytes_stored = after.put_stored - before.put_stored;
+	if (stats->skipped && !run->quiet) {
 		log_warning("%s: %" PRIu64 " sockets, devices or FIFOs left out",
-			    bytes_printable(bytes_of_string(path)), stats.skipped);
+			    bytes_printable(bytes_of_string(path)), stats->skipped);
 	}
-	print_result(run, name, &node.node, &stats);
+	log_info("%s: %s in %" PRIu64 " files, %s of it new, stored in %s",
+		 bytes_printable(bytes_of_string(path)), progress_size(stats->bytes),
+		 stats->files, progress_size(result.bytes_new),
+		 progress_size(result.bytes_stored));
+	print_result(run, name, &node.node, &result);
 	/*
 	 * What is printed is durable, and a reader of the pipe may act on it now. A failure
 	 * stays with the stream and is told at the end.

@@ -121,6 +121,9 @@ int blob_service_chunks(struct blob_service *s, const struct digest *digest,
 struct blob_counts {
 	uint64_t blobs;
 	uint64_t plain_files; /* of those, what has a descriptor (blob_reader_fd()) */
+	/* Of what this process put since it opened the store and the store did not have: */
+	uint64_t put_bytes;  /* how long the blobs are together */
+	uint64_t put_stored; /* and how much room that takes, large ones counted in full */
 };
 
 /*

@@ -31,6 +31,8 @@ static const struct store_scheme memory_scheme = {
 	.open = open_memory,
 };
 
+static const char *const file_parameters[] = {"compression", NULL};
+
 static int check_file(const struct url *address, struct error *err)
 {
 	if (address->authority[0]) {
@@ -40,14 +42,27 @@ static int check_file(const struct url *address, struct error *err)
 	if (address->path[0] == '\0') {
 		return error_set(err, ERROR_INVALID, "a path is missing: file:///path");
 	}
-	return strlen(address->path) >= PATH_MAX
-		       ? error_set(err, ERROR_LIMIT, "the path is too long")
-		       : 0;
+	if (strlen(address->path) >= PATH_MAX) {
+		return error_set(err, ERROR_LIMIT, "the path is too long");
+	}
+	const char *compression = url_get(address, "compression");
+
+	if (compression && strcmp(compression, "zstd") != 0 &&
+	    strcmp(compression, "none") != 0) {
+		return error_set(err, ERROR_INVALID, "compression is zstd or none, not '%s'",
+				 bytes_printable(bytes_of_string(compression)));
+	}
+	return 0;
 }
 
 static int open_file(struct store *out, const struct url *address, unsigned flags,
 		     struct error *err)
 {
+	const char *compression = url_get(address, "compression");
+
+	if (compression && strcmp(compression, "none") == 0) {
+		flags |= STORE_UNCOMPRESSED;
+	}
 	return local_store_open(out, address->path, flags, err);
 }
 
@@ -65,6 +80,7 @@ static int rebuild_file(const struct url *address, struct store_rebuilt *out, st
 static const struct store_scheme file_scheme = {
 	.name = "file",
 	.form = "file:///path",
+	.parameters = file_parameters,
 	.check = check_file,
 	.open = open_file,
 	.folder = file_folder,

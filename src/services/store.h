@@ -28,10 +28,9 @@ struct store {
 };
 
 enum store_open_flags {
-	STORE_CREATE = 1,    /* make the store when there is none */
-	STORE_READ_ONLY = 2, /* writing is ERROR_DENIED; works on a read-only disk */
-	STORE_UNCOMPRESSED =
-		4, /* what is put is stored as it is, where a store would compress */
+	STORE_CREATE = 1,       /* make the store when there is none */
+	STORE_READ_ONLY = 2,    /* writing is ERROR_DENIED; works on a read-only disk */
+	STORE_UNCOMPRESSED = 4, /* what is put is stored as it is */
 };
 
 /*

@@ -52,6 +52,9 @@ static void test_refused(void **state unused)
 		{"file:///path?x", "'x'"},
 		{"file:///path?a=b&x=y", "'a'"},
 		{"file:///path?", "parameter"},
+		{"file:///path?compression", "zstd or none"},
+		{"file:///path?compression=lz4", "'lz4'"},
+		{"file:///path?compression=none&compression=zstd", "'compression'"},
 		{"file:///path#part", "%23"},
 		{"file:///bad%", "%"},
 		{"file:///bad%2", "%"},
@@ -162,6 +165,8 @@ static void test_paths(void **state unused)
 	snprintf(address, sizeof(address), "file://%s/a%%20%%3fb%%2Fnot%%25%%c3%%a4", dir);
 	assert_int_equal(mkdir("a ?b", 0777), 0);
 	check_makes(address, "a ?b/not%\xc3\xa4");
+	snprintf(address, sizeof(address), "file://%s/raw?compression=none", dir);
+	check_makes(address, "raw");
 	snprintf(address, sizeof(address), "%s/no%%20escape?x=y#z", dir);
 	check_makes(address, "no%20escape?x=y#z");
 	check_makes("./relative", "relative");

@@ -321,3 +321,36 @@ def test_the_store_is_not_imported_into_itself(folder, source):
     result = inside.cairn("import", source, "--name", "tree", check=False)
     # Refused or left out, but it ends, and says something when it refuses.
     assert result.code == 0 or "store" in result.err
+
+
+def test_compressed_and_raw(folder, source, mount):
+    """Small files take less room than they have bytes, and come back from old and new records."""
+    for i in range(40):
+        write(source / "raw" / f"f{i}", pattern(50_000, i + 1))
+        write(source / "packed" / f"f{i}", pattern(50_000, i + 101))
+    store = Store(folder / "store")
+    raw = run([CAIRN, "--store", f"file://{store.path}?compression=none",
+               "import", "--json", source / "raw"]).json()[0]
+    assert raw["bytes_new"] == 40 * 50_000
+    assert raw["bytes_stored"] > raw["bytes_new"]
+    before = store.disk_usage()
+    packed = store.add(source / "packed")
+    assert packed["bytes_new"] == 40 * 50_000
+    assert packed["bytes_stored"] < packed["bytes_new"] / 2
+    assert store.disk_usage() - before < packed["bytes_new"] / 2
+    again = store.add(source / "packed", "again", "--no-cache")
+    assert (again["bytes_new"], again["bytes_stored"]) == (0, 0)
+
+    m = mount(store)
+    for name in ("raw", "packed"):
+        assert_same_tree(source / name, m / name)
+        store.cairn("export", name, folder / name)
+        assert_same_tree(source / name, folder / name)
+
+
+def test_verbose_says_what_was_stored(store, source):
+    write(source / "tree/file", pattern(50_000))
+    said = store.cairn("import", "-v", source / "tree").err
+    assert "48.8 KiB in 1 files, 48.8 KiB of it new, stored in " in said
+    said = store.cairn("import", "-v", "--name", "again", source / "tree").err
+    assert "0 B of it new, stored in 0 B" in said

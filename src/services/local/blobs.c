@@ -379,7 +379,8 @@ static int blobs_create(struct blob_service *s, struct blob_writer **out, struct
 
 static int blobs_count(struct blob_service *s, struct blob_counts *out, struct error *err)
 {
-	struct index *ix = blobs_of(s)->view->store->index;
+	struct local_view *view = blobs_of(s)->view;
+	struct index *ix = view->store->index;
 	uint64_t blobs, large;
 	int rc = index_count(ix, INDEX_BLOBS, &blobs, err);
 
@@ -388,6 +389,7 @@ static int blobs_count(struct blob_service *s, struct blob_counts *out, struct e
 	}
 	if (rc == 0) {
 		*out = (struct blob_counts){.blobs = blobs, .plain_files = large};
+		committer_count(view->committer, out);
 	}
 	return rc;
 }

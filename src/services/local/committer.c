@@ -7,6 +7,7 @@
 
 #include "base/endian.h"
 #include "base/io.h"
+#include "services/blob_service.h"
 #include "services/local/batch.h"
 #include "services/local/local_stage.h"
 #include "services/local/pack_claim.h"
@@ -248,6 +249,10 @@ static struct batch *register_locked(struct committer *c, const struct addition 
 			     .size = a->record.size};
 
 	batch_add(b, a->table, &a->record.digest, &l);
+	if (a->table == INDEX_BLOBS) {
+		c->put_bytes += l.size;
+		c->put_stored += record_total(l.stored) + (a->temporary ? l.size : 0);
+	}
 	if (a->temporary) {
 		batch_add_file(b, &a->record.digest, a->temporary);
 	}
@@ -377,6 +382,14 @@ int committer_pending(struct committer *c, enum index_table table, const struct 
 				     find_pending(c->closing, table, digest, size));
 	pthread_mutex_unlock(&c->lock);
 	return found;
+}
+
+void committer_count(struct committer *c, struct blob_counts *out)
+{
+	pthread_mutex_lock(&c->lock);
+	out->put_bytes = c->put_bytes;
+	out->put_stored = c->put_stored;
+	pthread_mutex_unlock(&c->lock);
 }
 
 static bool has_file_of_size(const struct batch *b, uint64_t size)

@@ -24,6 +24,7 @@
 #include "services/local/index.h"
 #include "services/local/record.h"
 
+struct blob_counts;
 struct local_store;
 struct local_stage;
 struct batch;
@@ -48,6 +49,8 @@ struct committer {
 	pthread_cond_t changed;
 	pthread_t thread;
 	bool started, stopping;
+
+	uint64_t put_bytes, put_stored; /* see struct blob_counts */
 
 	struct batch *open;    /* takes new objects */
 	struct batch *closing; /* being committed */
@@ -94,6 +97,8 @@ int committer_add_seen(struct committer *c, struct bytes key, struct bytes value
 /* Asker: the size of an object that is not committed yet. */
 int committer_pending(struct committer *c, enum index_table table, const struct digest *digest,
 		      uint64_t *size);
+/* How much was added: the last two of struct blob_counts. */
+void committer_count(struct committer *c, struct blob_counts *out);
 /* Asker: is a large blob of this size waiting? */
 int committer_pending_size(struct committer *c, uint64_t size);
 /* Commits all that was added before (or, of a stage: has it kept). */
