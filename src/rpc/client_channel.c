@@ -21,7 +21,7 @@
 struct client_channel {
 	struct client_channel_config config; /* with copies of the strings */
 	const char *address;
-	char *authorization; /* the header's value; NULL: none */
+	char *authorization;        /* the header's value; NULL: none */
 	grpc_channel **connections; /* NULL before the first call */
 	unsigned connection_count;
 	_Atomic unsigned turn;
@@ -64,8 +64,8 @@ static grpc_channel_credentials *make_credentials(const struct client_channel_co
 	if (!config->tls) {
 		return grpc_library.grpc_insecure_credentials_create();
 	}
-	return grpc_library.grpc_ssl_credentials_create_ex(config->ca, config->key ? &pair : NULL, NULL,
-					      NULL);
+	return grpc_library.grpc_ssl_credentials_create_ex(
+		config->ca, config->key ? &pair : NULL, NULL, NULL);
 }
 
 /*
@@ -75,7 +75,7 @@ static grpc_channel_credentials *make_credentials(const struct client_channel_co
 static int open_connections(struct client_channel *c, struct error *err)
 {
 	const struct client_channel_config *config = &c->config;
-	int rc = c->connections ? 0 : grpc_library_ref(err);
+	int rc = c->connections ? 0 : grpc_library_load(err);
 
 	if (rc < 0 || c->connections) {
 		return rc;
@@ -89,7 +89,8 @@ static int open_connections(struct client_channel *c, struct error *err)
 	c->connections = xcalloc(config->connections, sizeof(grpc_channel *));
 	c->connection_count = config->connections;
 	for (unsigned i = 0; i < c->connection_count; i++) {
-		c->connections[i] = grpc_library.grpc_channel_create(config->target, credentials, &args);
+		c->connections[i] =
+			grpc_library.grpc_channel_create(config->target, credentials, &args);
 	}
 	grpc_library.grpc_channel_credentials_release(credentials);
 	return 0;
@@ -145,10 +146,7 @@ void client_channel_free(struct client_channel *c)
 	}
 	pthread_cond_destroy(&c->call_ended);
 	pthread_mutex_destroy(&c->lock);
-	if (c->connections) {
-		free(c->connections);
-		grpc_library_unref();
-	}
+	free(c->connections);
 	free_copy(c->config.address);
 	free_copy(c->config.target);
 	free_copy(c->config.ca);
@@ -241,9 +239,9 @@ static grpc_call *create_call(struct client_channel *c, grpc_completion_queue *q
 {
 	unsigned turn = atomic_fetch_add_explicit(&c->turn, 1, memory_order_relaxed);
 	grpc_slice path = grpc_library.grpc_slice_from_copied_buffer(method, strlen(method));
-	grpc_call *call = grpc_library.grpc_channel_create_call(c->connections[turn % c->connection_count],
-						   NULL, GRPC_PROPAGATE_DEFAULTS, queue, path,
-						   NULL, deadline, NULL);
+	grpc_call *call = grpc_library.grpc_channel_create_call(
+		c->connections[turn % c->connection_count], NULL, GRPC_PROPAGATE_DEFAULTS,
+		queue, path, NULL, deadline, NULL);
 
 	grpc_library.grpc_slice_unref(path);
 	return call;
@@ -328,8 +326,7 @@ static void add_receive_metadata(struct ops *ops, struct exchange *x)
 
 static void add_receive(struct ops *ops, struct exchange *x)
 {
-	add_op(ops, GRPC_OP_RECV_MESSAGE)->data.recv_message.recv_message =
-		&x->received.buffer;
+	add_op(ops, GRPC_OP_RECV_MESSAGE)->data.recv_message.recv_message = &x->received.buffer;
 }
 
 /* What a cairn says more exactly than by the status. */
@@ -421,8 +418,8 @@ static int take_answer(const struct client_channel *c, struct pending *p, struct
 static int finish_question(struct client_channel *c, grpc_completion_queue *queue,
 			   struct pending *p, struct error *err)
 {
-	grpc_event e = grpc_library.grpc_completion_queue_pluck(queue, p, grpc_library_deadline(c->config.timeout_ms + 1000),
-						   NULL);
+	grpc_event e = grpc_library.grpc_completion_queue_pluck(
+		queue, p, grpc_library_deadline(c->config.timeout_ms + 1000), NULL);
 	int rc;
 
 	if (e.type == GRPC_OP_COMPLETE) {
@@ -430,7 +427,7 @@ static int finish_question(struct client_channel *c, grpc_completion_queue *queu
 	} else {
 		grpc_library.grpc_call_cancel(p->call, NULL);
 		grpc_library.grpc_completion_queue_pluck(queue, p, grpc_library_deadline(0),
-					    NULL);
+							 NULL);
 		rc = timed_out(c, err);
 	}
 	p->question->rc = rc;
@@ -547,7 +544,8 @@ static void *tag_of(unsigned tag)
 
 static void start_batch(struct client_call *call, struct ops *ops, unsigned tag)
 {
-	grpc_library.grpc_call_start_batch(call->call, ops->list, ops->count, tag_of(tag), NULL);
+	grpc_library.grpc_call_start_batch(call->call, ops->list, ops->count, tag_of(tag),
+					   NULL);
 	call->under_way[tag] = true;
 }
 
@@ -590,8 +588,8 @@ int client_call_start(struct client_channel *c, const char *method, struct clien
 /* Waits for one operation. Asker: 0 when it came to nothing, since the call has ended. */
 static int wait_for(struct client_call *call, unsigned tag, struct error *err)
 {
-	grpc_event e =
-		grpc_library.grpc_completion_queue_pluck(call->queue, tag_of(tag), call->until, NULL);
+	grpc_event e = grpc_library.grpc_completion_queue_pluck(call->queue, tag_of(tag),
+								call->until, NULL);
 
 	if (e.type != GRPC_OP_COMPLETE) {
 		grpc_library.grpc_call_cancel(call->call, NULL);
@@ -738,8 +736,8 @@ void client_call_free(struct client_call *call)
 	}
 	for (unsigned tag = TAG_SEND; tag < TAG_COUNT; tag++) {
 		if (call->under_way[tag]) {
-			grpc_library.grpc_completion_queue_pluck(call->queue, tag_of(tag),
-						    grpc_library_deadline(0), NULL);
+			grpc_library.grpc_completion_queue_pluck(
+				call->queue, tag_of(tag), grpc_library_deadline(0), NULL);
 		}
 	}
 	rpc_message_done(&call->message);

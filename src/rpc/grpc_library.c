@@ -58,22 +58,16 @@ static void load(void)
 			  "gRPC needs a library that cannot be loaded: %s", dlerror());
 	} else if (find_functions(handle, &load_error) == 0) {
 		grpc_library.gpr_set_log_function(log_of_library);
+		grpc_library.grpc_init();
 	}
 }
 
-int grpc_library_ref(struct error *err)
+int grpc_library_load(struct error *err)
 {
 	pthread_once(&once, load);
-	if (load_error.code != ERROR_NONE) {
-		return error_set(err, load_error.code, "%s", load_error.text);
-	}
-	grpc_library.grpc_init();
-	return 0;
-}
-
-void grpc_library_unref(void)
-{
-	grpc_library.grpc_shutdown();
+	return load_error.code == ERROR_NONE
+		       ? 0
+		       : error_set(err, load_error.code, "%s", load_error.text);
 }
 
 gpr_timespec grpc_library_deadline(uint64_t milliseconds)

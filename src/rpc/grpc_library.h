@@ -69,7 +69,6 @@
 	F(grpc_server_request_call) \
 	F(grpc_server_shutdown_and_notify) \
 	F(grpc_server_start) \
-	F(grpc_shutdown) \
 	F(grpc_slice_from_copied_buffer) \
 	F(grpc_slice_from_static_buffer) \
 	F(grpc_slice_new_with_user_data) \
@@ -88,16 +87,15 @@ struct grpc_library {
 #undef GRPC_LIBRARY_MEMBER
 };
 
-/* Filled once grpc_library_ref() returned 0. */
+/* Filled once grpc_library_load() returned 0. */
 extern struct grpc_library grpc_library;
 
 /*
- * Loads the library if need be, and starts it; each success is matched by an unref after which
- * the caller has nothing of it any more. ERROR_UNSUPPORTED when it is not installed. Any
- * thread.
+ * Loads the library if need be, and starts it. ERROR_UNSUPPORTED when it is not installed. Any
+ * thread. It is not stopped again: that would wait for timers of its own, ten seconds after a
+ * connection that could not take all at once.
  */
-int grpc_library_ref(struct error *err);
-void grpc_library_unref(void);
+int grpc_library_load(struct error *err);
 
 /* A moment so many milliseconds from now; 0 is never. */
 gpr_timespec grpc_library_deadline(uint64_t milliseconds);

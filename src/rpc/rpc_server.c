@@ -185,7 +185,7 @@ static void set_options(struct rpc_server *s, const struct rpc_server_options *o
 int rpc_server_new(const struct rpc_server_options *o, struct rpc_server **out,
 		   struct error *err)
 {
-	int rc = grpc_library_ref(err);
+	int rc = grpc_library_load(err);
 
 	if (rc < 0) {
 		return rc;
@@ -193,9 +193,7 @@ int rpc_server_new(const struct rpc_server_options *o, struct rpc_server **out,
 	int stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
 	if (stop_fd < 0) {
-		rc = error_set_errno(err, errno, "cannot make an eventfd");
-		grpc_library_unref();
-		return rc;
+		return error_set_errno(err, errno, "cannot make an eventfd");
 	}
 	struct rpc_server *s = xcalloc(1, sizeof(*s));
 
@@ -245,7 +243,6 @@ void rpc_server_free(struct rpc_server *s)
 	cleanup_close(&s->spare_fd);
 	cleanup_close(&s->stop_fd);
 	free(s);
-	grpc_library_unref();
 }
 
 int rpc_server_start(struct rpc_server *s, struct error *err)
