@@ -264,10 +264,9 @@ static int check_canonical(const Tvix__Store__V1__PathInfo *m, struct bytes mess
 		return error_set(err, ERROR_INVALID,
 				 "a PathInfo with a field that is not known");
 	}
-	return packs_to(m, message)
-		       ? 0
-		       : error_set(err, ERROR_INVALID,
-				   "a PathInfo that is not in canonical form");
+	return packs_to(m, message) ? 0
+				    : error_set(err, ERROR_INVALID,
+						"a PathInfo that is not in canonical form");
 }
 
 static int unpack(struct bounded *b, struct bytes message, Tvix__Store__V1__PathInfo **out,

@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * Answers of a peer, decoded and checked: what rpc/messages.h calls invalid is ERROR_CORRUPT when
- * it came as an answer. Borrowed from the message, as there.
+ * Answers of a peer, decoded and checked: what rpc/messages.h calls invalid is ERROR_CORRUPT
+ * when it came as an answer. Borrowed from the message, as there.
  */
 
 #include "rpc/messages.h"

@@ -43,8 +43,9 @@ void client_channel_free(struct client_channel *c);
 const char *client_channel_address(const struct client_channel *c);
 
 /*
- * One request, one reply: most calls. The reply is appended. Statuses are those of rpc_status.h:
- * absent is ERROR_NOT_FOUND, a method that the peer does not have ERROR_UNSUPPORTED.
+ * One request, one reply: most calls. The reply is appended. Statuses are those of
+ * rpc_status.h: absent is ERROR_NOT_FOUND, a method that the peer does not have
+ * ERROR_UNSUPPORTED.
  */
 int client_channel_ask(struct client_channel *c, const char *method, struct bytes request,
 		       struct buffer *reply, struct error *err);

@@ -2,8 +2,8 @@
 
 /*
  * Small objects on their way to a peer: putting one takes no round trip. They are sent by a few
- * threads, many in one call, and what the peer has is not sent. Until they have arrived they are
- * found here. Shared and thread-safe.
+ * threads, many in one call, and what the peer has is not sent. Until they have arrived they
+ * are found here. Shared and thread-safe.
  *
  * Order: a Directory is sent when the blobs that were put before it have arrived, and after the
  * Directories that were put before it. So with a peer that answers when things are durable, who

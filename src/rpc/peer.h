@@ -1,16 +1,17 @@
 #pragma once
 
 /*
- * A peer as the client's services see it: which names its services have, whether it has those of
- * cairn, and calls that are made again when the peer is out of reach for a moment.
+ * A peer as the client's services see it: which names its services have, whether it has those
+ * of cairn, and calls that are made again when the peer is out of reach for a moment.
  *
- * Everything that goes through here may be repeated: objects are named by their contents. Shared
- * and thread-safe.
+ * Everything that goes through here may be repeated: objects are named by their contents.
+ * Shared and thread-safe.
  */
 
 #include "rpc/client_channel.h"
 
-/* Offered under two packages each, tvix.* and snix.*; which one is found out, and remembered. */
+/* Offered under two packages each, tvix.* and snix.*; which one is found out, and remembered.
+ */
 enum peer_service { PEER_BLOBS, PEER_DIRECTORIES, PEER_PATH_INFOS, PEER_SERVICE_COUNT };
 
 struct peer;

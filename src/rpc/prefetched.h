@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * Directories that came together with others, for those who will ask for them soon: as many bytes
- * as there is room for, the oldest are dropped. Shared and thread-safe.
+ * Directories that came together with others, for those who will ask for them soon: as many
+ * bytes as there is room for, the oldest are dropped. Shared and thread-safe.
  */
 
 #include "services/object_table.h"

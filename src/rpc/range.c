@@ -221,7 +221,8 @@ static int take_spans(struct reading *r, struct bytes spans, struct error *err)
 	return 0;
 }
 
-static int take_groups(struct reading *r, const struct read_range_response *m, struct error *err)
+static int take_groups(struct reading *r, const struct read_range_response *m,
+		       struct error *err)
 {
 	uint64_t span = m->offset / OUTBOARD_SPAN;
 	uint64_t first = span * (OUTBOARD_SPAN / OUTBOARD_GROUP);

@@ -17,8 +17,8 @@ void range_source_free(struct range_source *s);
 
 /*
  * Up to len bytes at offset, fewer only at the end. Asker. ERROR_CORRUPT when the peer gives
- * anything else than the blob, or less of it. *size is the one the peer claims; it is right when
- * the range reaches it.
+ * anything else than the blob, or less of it. *size is the one the peer claims; it is right
+ * when the range reaches it.
  */
 int range_source_read(struct range_source *s, const struct digest *digest, uint64_t offset,
 		      void *buf, size_t len, size_t *got, uint64_t *size, struct error *err);

@@ -5,8 +5,8 @@
  * grpc+https:// (rpc/remote_store.c). Within this room: its services share one of these.
  *
  * Puts of small objects go through the outbox, so they cost no round trip, and what a put could
- * not do is told by the next sync. Everything else is done when the call returns. Whatever comes
- * from the peer is checked before it is given to anybody; a peer that does not answer is
+ * not do is told by the next sync. Everything else is done when the call returns. Whatever
+ * comes from the peer is checked before it is given to anybody; a peer that does not answer is
  * ERROR_TIMEOUT or ERROR_UNAVAILABLE, never absent.
  */
 

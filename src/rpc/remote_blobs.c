@@ -565,8 +565,8 @@ static int check_all_chunks(struct blob_reader *r, const struct chunk_list *list
 }
 
 /*
- * Digests of chunks do not give the digest of the blob, so a list can only be checked against the
- * whole, which is read for it.
+ * Digests of chunks do not give the digest of the blob, so a list can only be checked against
+ * the whole, which is read for it.
  */
 static int check_chunks(struct blob_service *s, const struct digest *digest,
 			const struct chunk_list *list, struct error *err)

@@ -175,7 +175,7 @@ static int take_gathered(void *context, struct directory *d, struct error *err u
 }
 
 static int directories_gather(struct directory_service *s, const struct digest *root,
-				struct error *err)
+			      struct error *err)
 {
 	struct remote_directories *d = directories_of(s);
 	struct gathering p = {.directories = d};

@@ -94,8 +94,7 @@ int remote_directory_get_closure(struct peer *p, const struct digest *root,
 {
 	struct closure_validator *validator cleanup(cleanup_closure_validator) =
 		closure_validator_new(CLOSURE_ROOT_TO_LEAVES, root);
-	struct stream s = {
-		.peer = p, .validator = validator, .take = take, .context = context};
+	struct stream s = {.peer = p, .validator = validator, .take = take, .context = context};
 	struct error why;
 	int rc = get_stream(&s, root, err);
 

@@ -1,6 +1,7 @@
 /*
- * A peer's path infos as a table of records: keys are the 20 bytes of the store path's hash, last
- * byte first (nix/path_info_store.c), values PathInfo messages. Nothing else can be put here.
+ * A peer's path infos as a table of records: keys are the 20 bytes of the store path's hash,
+ * last byte first (nix/path_info_store.c), values PathInfo messages. Nothing else can be put
+ * here.
  */
 
 #include "nix/path_info.h"
@@ -320,8 +321,9 @@ static int infos_list(struct record_table *t, struct bytes after, record_visit v
 	struct listing l = {.remote = remote_of(t), .visit = visit, .context = context};
 
 	if (after.len && after.len != KEY_SIZE) {
-		return error_set(err, ERROR_INVALID, "path infos have keys of %d bytes, not %zu",
-				 KEY_SIZE, after.len);
+		return error_set(err, ERROR_INVALID,
+				 "path infos have keys of %d bytes, not %zu", KEY_SIZE,
+				 after.len);
 	}
 	int rc = peer_is_cairn(l.remote->peer, err);
 

@@ -44,7 +44,7 @@ static const struct number *const numbers[] = {
 	&timeout, &connect_timeout, &connections, &calls, &in_flight, &max_blob,
 };
 
-#define COMMON_PARAMETERS \
+#define COMMON_PARAMETERS                                                              \
 	"timeout", "connect-timeout", "connections", "calls", "in-flight", "max-blob", \
 		"token-file"
 
@@ -112,8 +112,7 @@ static int check_unix(const struct url *address, struct error *err)
 		return error_set(err, ERROR_INVALID, "a path is missing: grpc+unix:///path");
 	}
 	if (strlen(address->path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path)) {
-		return error_set(err, ERROR_LIMIT,
-				 "the path of a socket has at most %zu bytes",
+		return error_set(err, ERROR_LIMIT, "the path of a socket has at most %zu bytes",
 				 sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
 	}
 	return check_parameters(address, err);
@@ -304,8 +303,7 @@ static int open_unix(struct store *out, const struct url *address, unsigned flag
 	url_encode(&path, address->path);
 	buffer_append_byte(&path, '\0');
 	char *target cleanup(cleanup_free) = xasprintf("unix:%s", (const char *)path.ptr);
-	char *name cleanup(cleanup_free) =
-		xasprintf("grpc+unix://%s", (const char *)path.ptr);
+	char *name cleanup(cleanup_free) = xasprintf("grpc+unix://%s", (const char *)path.ptr);
 
 	return open_target(out, address, target, name, flags, err);
 }
@@ -317,11 +315,10 @@ static int open_tcp(struct store *out, const struct url *address, unsigned flags
 	bool tls = strcmp(address->scheme, "grpc+https") == 0;
 
 	split_authority(address->authority, &port);
-	char *target cleanup(cleanup_free) =
-		xasprintf("dns:///%s%s", address->authority,
-			  port  ? ""
-			  : tls ? ":443"
-				: ":80");
+	char *target cleanup(cleanup_free) = xasprintf("dns:///%s%s", address->authority,
+						       port  ? ""
+						       : tls ? ":443"
+							     : ":80");
 	char *name cleanup(cleanup_free) =
 		xasprintf("%s://%s", address->scheme, address->authority);
 

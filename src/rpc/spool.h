@@ -1,9 +1,9 @@
 #pragma once
 
 /*
- * Blobs of a peer that cannot prove ranges: each is fetched whole, checked, and kept for a while,
- * in memory when it is small, else in a file without a name. Several threads that want the same
- * blob wait for one fetch. Shared and thread-safe.
+ * Blobs of a peer that cannot prove ranges: each is fetched whole, checked, and kept for a
+ * while, in memory when it is small, else in a file without a name. Several threads that want
+ * the same blob wait for one fetch. Shared and thread-safe.
  */
 
 #include "rpc/peer.h"

@@ -20,7 +20,8 @@ static struct digest *list_digests(const struct upload *list, size_t count)
 	return digests;
 }
 
-static void add_object(struct buffer *message, enum find_missing_kind kind, const struct upload *u)
+static void add_object(struct buffer *message, enum find_missing_kind kind,
+		       const struct upload *u)
 {
 	struct bytes content = bytes_of(u->object->content, u->object->len);
 	struct put_blob m = {.digest = digest_bytes(&u->digest), .content = content};
@@ -32,8 +33,9 @@ static void add_object(struct buffer *message, enum find_missing_kind kind, cons
 	}
 }
 
-static int send_objects(struct client_call *call, enum find_missing_kind kind, const struct upload *list,
-			const bool *missing, size_t count, struct error *err)
+static int send_objects(struct client_call *call, enum find_missing_kind kind,
+			const struct upload *list, const bool *missing, size_t count,
+			struct error *err)
 {
 	struct buffer message cleanup(buffer_done) = {0};
 	int rc = 0;
@@ -60,7 +62,7 @@ static int send_missing(struct peer *p, enum find_missing_kind kind, const struc
 	struct buffer reply cleanup(buffer_done) = {0};
 	int rc = peer_upload(p,
 			     kind == FIND_MISSING_BLOB ? PEER_CAIRN("Objects/PutBlobs")
-						: PEER_CAIRN("Objects/PutDirectories"),
+						       : PEER_CAIRN("Objects/PutDirectories"),
 			     &call, err);
 
 	if (rc == 0) {
@@ -75,8 +77,8 @@ static bool any(const bool *list, size_t count)
 }
 
 /* All of it again after a failure: what arrived is not missing any more. */
-static int put_to_cairn(struct peer *p, enum find_missing_kind kind, const struct upload *list, size_t count,
-			struct error *err)
+static int put_to_cairn(struct peer *p, enum find_missing_kind kind, const struct upload *list,
+			size_t count, struct error *err)
 {
 	struct digest *digests cleanup(cleanup_free) = list_digests(list, count);
 	bool *missing cleanup(cleanup_free) = xcalloc(count, sizeof(*missing));

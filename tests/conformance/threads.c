@@ -401,8 +401,8 @@ int run_thread_tests(void)
 	int failed = cmocka_run_group_tests_name("threads", tests, NULL, NULL);
 
 	if (suite_has_names()) {
-		failed += cmocka_run_group_tests_name("threads at names", name_tests, NULL,
-						      NULL);
+		failed +=
+			cmocka_run_group_tests_name("threads at names", name_tests, NULL, NULL);
 	}
 	if (suite_has_records()) {
 		failed += cmocka_run_group_tests_name("threads at records", record_tests, NULL,
