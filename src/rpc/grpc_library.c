@@ -100,8 +100,6 @@ void grpc_library_add_number(grpc_channel_args *args, const char *key, int value
 
 void grpc_library_tune(grpc_channel_args *args)
 {
-	grpc_library_add_number(args, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, -1);
-	grpc_library_add_number(args, GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1);
 	grpc_library_add_number(args, GRPC_ARG_HTTP2_MAX_FRAME_SIZE, FRAME_MAX);
 	grpc_library_add_number(args, GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, LOOKAHEAD);
 	grpc_library_add_number(args, GRPC_ARG_TCP_READ_CHUNK_SIZE, READ_CHUNK);

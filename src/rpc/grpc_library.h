@@ -109,8 +109,8 @@ static inline struct bytes grpc_library_slice_bytes(const grpc_slice *s)
 grpc_slice grpc_library_static_slice(const char *text);
 
 /*
- * What both ends of a connection want: large frames and reads, no limit of the library's own on
- * messages. Appends to args, which has room for GRPC_LIBRARY_TUNING_MAX more.
+ * What both ends of a connection want: large frames and reads. Appends to args, which has room
+ * for GRPC_LIBRARY_TUNING_MAX more. Of an argument that is there twice, the first one counts.
  */
 #define GRPC_LIBRARY_TUNING_MAX 16
 void grpc_library_tune(grpc_channel_args *args);
