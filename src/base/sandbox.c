@@ -33,8 +33,8 @@ static int add_rules(int ruleset, const struct sandbox_options *o, struct error 
 {
 	int rc = 0;
 
-	if (o->readable) {
-		rc = allow_below(ruleset, o->readable,
+	for (size_t i = 0; rc == 0 && i < o->readable_count; i++) {
+		rc = allow_below(ruleset, o->readable[i],
 				 LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR,
 				 err);
 	}
@@ -68,9 +68,13 @@ static int prepare_paths(const struct sandbox_options *o, int *ruleset, struct e
  */
 static uint32_t needed_capability(const struct sandbox_options *o)
 {
-	struct stat st;
-	bool foreign = o->readable && stat(o->readable, &st) == 0 && st.st_uid != geteuid();
+	bool foreign = false;
 
+	for (size_t i = 0; i < o->readable_count; i++) {
+		struct stat st;
+
+		foreign |= stat(o->readable[i], &st) == 0 && st.st_uid != geteuid();
+	}
 	return foreign ? CAP_TO_MASK(CAP_DAC_READ_SEARCH) : 0;
 }
 

@@ -11,8 +11,9 @@
 #include "base/error.h"
 
 struct sandbox_options {
-	/* A folder below which files may be opened for reading; NULL: nothing can be opened. */
-	const char *readable;
+	/* Folders below which files may be opened for reading; none: nothing can be opened. */
+	char *const *readable;
+	size_t readable_count;
 	/* A folder whose files may be unlinked; NULL: nothing can be. */
 	const char *removable;
 };

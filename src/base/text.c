@@ -108,3 +108,36 @@ bool base64_decode(uint8_t *out, size_t len, struct bytes text)
 	}
 	return bits == 0;
 }
+
+/* How many times 1024; -1 for a unit that is none. */
+static int power_of_unit(const char *unit)
+{
+	static const char units[] = "KMGT";
+	const char *at = unit[0] ? strchr(units, unit[0]) : units;
+
+	return unit[0] == '\0' ? 0 : at && unit[1] == '\0' ? (int)(at - units) + 1 : -1;
+}
+
+bool text_to_size(const char *text, uint64_t *out)
+{
+	size_t digits = strspn(text, "0123456789");
+	int power = power_of_unit(text + digits);
+	uint64_t n = 0;
+
+	if (digits == 0 || power < 0) {
+		return false;
+	}
+	for (size_t i = 0; i < digits; i++) {
+		if (__builtin_mul_overflow(n, 10u, &n) ||
+		    __builtin_add_overflow(n, (uint64_t)(text[i] - '0'), &n)) {
+			return false;
+		}
+	}
+	for (; power > 0; power--) {
+		if (__builtin_mul_overflow(n, 1024u, &n)) {
+			return false;
+		}
+	}
+	*out = n;
+	return true;
+}

@@ -21,3 +21,9 @@ void base64_encode(char *out, struct bytes b);
  * nothing else than the alphabet. False for anything else.
  */
 bool base64_decode(uint8_t *out, size_t len, struct bytes text);
+
+/*
+ * A number of bytes as people write it: digits, and K, M, G or T for powers of 1024. False for
+ * anything else, and for what does not fit.
+ */
+bool text_to_size(const char *text, uint64_t *out);

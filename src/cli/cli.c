@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "castore/path.h"
 #include "nix/path_info_service.h"
+#include "services/store_config.h"
 
 static enum exit_code exit_code_of(enum error_code code)
 {
@@ -68,6 +69,57 @@ static void be_verbose(void)
 	already = true;
 }
 
+/* An environment variable that is set and not empty, else NULL. */
+static const char *environment(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && value[0] ? value : NULL;
+}
+
+/* Asker: of the places where a configuration may be. */
+static int load_usual_config(struct store_config **out, struct error *err)
+{
+	const char *config = environment("XDG_CONFIG_HOME"), *home = environment("HOME");
+	char *file cleanup(cleanup_free) = NULL;
+	int r = 0;
+
+	/* As the specification of these directories asks: a relative path does not count. */
+	if (config && config[0] == '/') {
+		file = xasprintf("%s/cairn/config", config);
+	} else if (home && home[0] == '/') {
+		file = xasprintf("%s/.config/cairn/config", home);
+	}
+	if (file) {
+		r = store_config_load(file, out, err);
+	}
+	return r ? r : store_config_load("/etc/cairn/config", out, err);
+}
+
+/* False when there is something wrong with it, which was said. */
+static bool load_config(const struct cli *cli, int *exit_code)
+{
+	const char *file = cli->config ? cli->config : environment("CAIRN_CONFIG");
+	struct store_config *config = NULL;
+	struct error err;
+	int r;
+
+	if (file && file[0] == '\0') {
+		return true; /* --config= goes without */
+	}
+	r = file ? store_config_load(file, &config, &err) : load_usual_config(&config, &err);
+	if (r == 0 && file) {
+		r = error_set(&err, ERROR_NOT_FOUND, "%s: no such file", file);
+	}
+	if (r < 0) {
+		*exit_code = cli_fail(&err);
+		return false;
+	}
+	/* Until the program ends. */
+	store_config_use(config);
+	return true;
+}
+
 int cli_next_option(struct cli *cli, const struct cli_command *command, int argc, char **argv,
 		    const char *short_options, const struct option *long_options,
 		    int *exit_code)
@@ -78,6 +130,9 @@ int cli_next_option(struct cli *cli, const struct cli_command *command, int argc
 		switch (c) {
 		case CLI_OPTION_STORE:
 			cli->store = optarg;
+			break;
+		case CLI_OPTION_CONFIG:
+			cli->config = optarg;
 			break;
 		case CLI_OPTION_JSON:
 			cli->json = true;
@@ -94,6 +149,12 @@ int cli_next_option(struct cli *cli, const struct cli_command *command, int argc
 			/* getopt has said what is wrong. */
 			fprintf(stderr, "Try '%s --help'.\n", command->program);
 			*exit_code = EXIT_CODE_USAGE;
+			return CLI_OPTION_STOP;
+		case -1:
+			/* Of a group, the options go on behind the name of its command. */
+			if (command->commands || load_config(cli, exit_code)) {
+				return c;
+			}
 			return CLI_OPTION_STOP;
 		default:
 			return c;
@@ -162,19 +223,15 @@ bool cli_parse_count(const struct cli_command *command, const char *option, cons
 	return true;
 }
 
-/* An environment variable that is set and not empty, else NULL. */
-static const char *environment(const char *name)
-{
-	const char *value = getenv(name);
-
-	return value && value[0] ? value : NULL;
-}
-
 char *cli_store_address(const struct cli *cli)
 {
+	const struct store_config *config = store_config_used();
 	const char *address = cli->store ? cli->store : environment("CAIRN_STORE");
 	const char *data = environment("XDG_DATA_HOME"), *home = environment("HOME");
 
+	if (!address && config) {
+		address = store_config_default(config);
+	}
 	if (address) {
 		return xstrdup(address);
 	}

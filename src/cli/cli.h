@@ -25,7 +25,8 @@ enum exit_code {
 
 /* Options that every command takes, before or after its name. */
 struct cli {
-	const char *store; /* as given with --store, or NULL */
+	const char *store;  /* as given with --store, or NULL */
+	const char *config; /* with --config, or NULL */
 	bool json;
 	bool help;
 };
@@ -42,7 +43,8 @@ struct cli_command {
 
 extern const struct cli_command import_command, export_command, roots_command, ls_command,
 	cat_command, mount_command, umount_command, virtiofs_command, daemon_command,
-	push_command, pull_command, nar_command, nix_command, reindex_command, version_command;
+	push_command, pull_command, nar_command, nix_command, config_command, reindex_command,
+	version_command;
 
 /* Of `cairn nix`. */
 extern const struct cli_command nix_copy_command, nix_generate_key_command, nix_import_command,
@@ -52,15 +54,22 @@ extern const struct cli_command nix_copy_command, nix_generate_key_command, nix_
 extern const struct cli_command nar_dump_command, nar_hash_command, nar_import_command,
 	nar_restore_command, nar_ls_command, nar_cat_command;
 
-enum { CLI_OPTION_STORE = 1000, CLI_OPTION_JSON, CLI_OPTION_STOP, CLI_OPTION_OWN };
+enum {
+	CLI_OPTION_STORE = 1000,
+	CLI_OPTION_CONFIG,
+	CLI_OPTION_JSON,
+	CLI_OPTION_STOP,
+	CLI_OPTION_OWN
+};
 
 #define CLI_SHORT_OPTIONS "hv"
-#define CLI_LONG_OPTIONS                                      \
-	{"store", required_argument, NULL, CLI_OPTION_STORE}, \
-		{"json", no_argument, NULL, CLI_OPTION_JSON}, \
-		{"help", no_argument, NULL, 'h'},             \
-	{                                                     \
-		"verbose", no_argument, NULL, 'v'             \
+#define CLI_LONG_OPTIONS                                                \
+	{"store", required_argument, NULL, CLI_OPTION_STORE},           \
+		{"config", required_argument, NULL, CLI_OPTION_CONFIG}, \
+		{"json", no_argument, NULL, CLI_OPTION_JSON},           \
+		{"help", no_argument, NULL, 'h'},                       \
+	{                                                               \
+		"verbose", no_argument, NULL, 'v'                       \
 	}
 
 /*
@@ -85,8 +94,8 @@ bool cli_parse_count(const struct cli_command *command, const char *option, cons
 		     unsigned max, unsigned *out);
 
 /*
- * The address that holds: --store, $CAIRN_STORE or the directory of the user. malloc'd; NULL
- * when there is none.
+ * The address that holds: --store, $CAIRN_STORE, what the configuration says or the directory
+ * of the user. malloc'd; NULL when there is none.
  */
 char *cli_store_address(const struct cli *cli);
 /* The same, a relative path made absolute. */

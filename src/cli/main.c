@@ -30,13 +30,18 @@ static const char main_help[] =
 	"  pull      copy trees from another store\n"
 	"  nar       write, read and look into archives of Nix; see 'cairn nar --help'\n"
 	"  nix       keep store paths of Nix; 'cairn nix --help' lists how\n"
+	"  config    check and show the configuration\n"
 	"  reindex   make the index of a store again\n"
 	"  version   print the version\n"
 	"\n"
 	"Options, before or after the command:\n"
-	"      --store ADDRESS  the store (default: $CAIRN_STORE, else the directory\n"
-	"                       cairn in $XDG_DATA_HOME or in ~/.local/share);\n"
-	"                       a path, file:///path or memory://\n"
+	"      --store ADDRESS  the store (default: $CAIRN_STORE, else what the\n"
+	"                       configuration says, else the directory cairn in\n"
+	"                       $XDG_DATA_HOME or in ~/.local/share); a path, an\n"
+	"                       address like file:///path or a name; see cairn(1)\n"
+	"      --config FILE    the configuration, which names stores (default:\n"
+	"                       $CAIRN_CONFIG, else cairn/config in $XDG_CONFIG_HOME\n"
+	"                       or in ~/.config, else /etc/cairn/config)\n"
 	"      --json           results as JSON, one object a line\n"
 	"  -v, --verbose        more messages; twice: even more\n"
 	"  -h, --help           this text; after a command: help on it\n"
@@ -93,10 +98,23 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command, &roots_command,   &ls_command,      &cat_command,
-	&export_command, &mount_command,   &umount_command,  &virtiofs_command,
-	&daemon_command, &push_command,    &pull_command,    &nar_command,
-	&nix_command,    &reindex_command, &version_command, NULL,
+	&import_command,
+	&roots_command,
+	&ls_command,
+	&cat_command,
+	&export_command,
+	&mount_command,
+	&umount_command,
+	&virtiofs_command,
+	&daemon_command,
+	&push_command,
+	&pull_command,
+	&nar_command,
+	&nix_command,
+	&config_command,
+	&reindex_command,
+	&version_command,
+	NULL,
 };
 
 /* For messages about the options before the command. */

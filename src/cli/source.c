@@ -26,13 +26,12 @@ char *source_name(const char *path)
 void source_exclude_store(const struct cli *cli, struct ingest_options *options)
 {
 	char *address cleanup(cleanup_free) = cli_store_address(cli);
-	const char *path = address;
+	struct store_needs needs cleanup(store_needs_done) = {0};
 	struct stat st;
 
-	if (strncmp(path, "file://", 7) == 0) {
-		path += 7;
-	}
-	if (stat(path, &st) == 0) {
+	/* What is written to comes first in all that stores are composed of. */
+	if (store_needs(address, &needs, NULL) == 0 && needs.folder_count &&
+	    stat(needs.folders[0], &st) == 0) {
 		options->store_device = st.st_dev;
 		options->store_inode = st.st_ino;
 	}

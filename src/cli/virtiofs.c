@@ -54,22 +54,28 @@ static void tell_listening(const struct virtiofs_run *run)
 	(void)fflush(stdout);
 }
 
-static int enter_sandbox(const struct virtiofs_run *run, struct error *err)
+/* Reading folders is all that the sandbox leaves; who needs more has to say so. */
+static int check_needs(const struct store_needs *needs, struct error *err)
 {
-	char *address cleanup(cleanup_free) = cli_store_address(run->cli);
-	char folder[PATH_MAX];
-	bool confined;
-	int r = store_folder(address, folder, err);
-
-	if (r < 0) {
-		return r;
+	if (!needs->peers && !needs->writes) {
+		return 0;
 	}
+	return error_set(err, ERROR_UNSUPPORTED,
+			 "this store %s, which no sandbox allows: --sandbox=none is needed",
+			 needs->peers ? "speaks to peers" : "is written to");
+}
+
+static int confine(const struct virtiofs_run *run, const struct store_needs *needs,
+		   struct error *err)
+{
 	struct sandbox_options options = {
-		.readable = r > 0 ? folder : NULL,
+		.readable = needs->folders,
+		.readable_count = needs->folder_count,
 		.removable = run->listener ? unix_listener_folder(run->listener) : NULL,
 	};
+	bool confined;
+	int r = sandbox_enter(&options, &confined, err);
 
-	r = sandbox_enter(&options, &confined, err);
 	if (r < 0) {
 		return error_wrap(err, "no sandbox (--sandbox=none goes without)");
 	}
@@ -77,6 +83,18 @@ static int enter_sandbox(const struct virtiofs_run *run, struct error *err)
 		log_warning("this kernel has no Landlock: the sandbox does not confine paths");
 	}
 	return 0;
+}
+
+static int enter_sandbox(const struct virtiofs_run *run, struct error *err)
+{
+	char *address cleanup(cleanup_free) = cli_store_address(run->cli);
+	struct store_needs needs cleanup(store_needs_done) = {0};
+	int r = store_needs(address, &needs, err);
+
+	if (r == 0) {
+		r = check_needs(&needs, err);
+	}
+	return r < 0 ? r : confine(run, &needs, err);
 }
 
 static int serve_guests(struct virtiofs_run *run, struct virtiofs_server *server,

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 
 #include "services/fallback_internal.h"
+#include "services/synced_names.h"
 
 int fallback_ask(size_t count, fallback_call call, void *context, struct error *err)
 {
@@ -519,5 +520,6 @@ void fallback_store(struct store *out, const struct store *stores, size_t count)
 		.path_infos = fallback_records_new(stores, count),
 		.seen = stores[0].seen,
 	};
+	synced_names_wrap(out);
 	out->stager = fallback_stager_new(stores, count, out);
 }

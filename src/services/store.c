@@ -2,8 +2,10 @@
 
 #include <assert.h>
 
+#include "services/compose.h"
 #include "services/local/local_store.h"
 #include "services/memory.h"
+#include "services/store_config.h"
 #include "services/store_scheme.h"
 
 static int check_memory(const struct url *address, struct error *err)
@@ -24,11 +26,18 @@ static int open_memory(struct store *out, const struct url *address unused, unsi
 	return 0;
 }
 
+static int memory_needs(const struct url *address unused, struct store_needs *out unused,
+			struct error *err unused)
+{
+	return 0;
+}
+
 static const struct store_scheme memory_scheme = {
 	.name = "memory",
 	.form = "memory://",
 	.check = check_memory,
 	.open = open_memory,
+	.needs = memory_needs,
 };
 
 static const char *const file_parameters[] = {"compression", NULL};
@@ -87,8 +96,11 @@ static const struct store_scheme file_scheme = {
 	.rebuild = rebuild_file,
 };
 
-static const struct store_scheme *schemes[STORE_SCHEMES_MAX] = {&memory_scheme, &file_scheme};
-static size_t scheme_count = 2;
+static const struct store_scheme *schemes[STORE_SCHEMES_MAX] = {
+	&memory_scheme,           &file_scheme,        &compose_cache_scheme,
+	&compose_fallback_scheme, &compose_lru_scheme, &compose_parts_scheme,
+	&compose_read_only_scheme};
+static size_t scheme_count = 7;
 
 void store_scheme_add(const struct store_scheme *scheme)
 {
@@ -96,7 +108,7 @@ void store_scheme_add(const struct store_scheme *scheme)
 	schemes[scheme_count++] = scheme;
 }
 
-static const struct store_scheme *find_scheme(const char *name)
+const struct store_scheme *store_scheme_find(const char *name)
 {
 	for (size_t i = 0; i < scheme_count; i++) {
 		if (strcmp(name, schemes[i]->name) == 0) {
@@ -119,13 +131,32 @@ static int unknown_scheme(const char *name, struct error *err)
 			 (const char *)known.ptr);
 }
 
+/* Neither an address nor a path, and no name of the configuration. */
+static int unknown_name(struct error *err)
+{
+	const struct store_config *c = store_config_used();
+	struct buffer known cleanup(buffer_done) = {0};
+
+	if (!c) {
+		return error_set(err, ERROR_INVALID,
+				 "neither an address nor a path (a path has a '/' or starts "
+				 "with '.'), and there is no configuration with names");
+	}
+	for (size_t i = 0; i < store_config_count(c); i++) {
+		buffer_append_string(&known, i ? ", " : "");
+		buffer_append_string(&known, store_config_at(c, i)->name);
+	}
+	return error_set(err, ERROR_INVALID,
+			 "neither an address nor a path (a path has a '/' or starts with '.'), "
+			 "and %s names only: %.*s",
+			 store_config_file(c), (int)known.len, (const char *)known.ptr);
+}
+
 /* A path, short for file://, means what it says: nothing in it is decoded. */
 static int url_of_path(struct url *url, const char *path, struct error *err)
 {
 	if (path[0] != '.' && !strchr(path, '/')) {
-		return error_set(
-			err, ERROR_INVALID,
-			"neither an address nor a path (a path has a '/' or starts with '.')");
+		return unknown_name(err);
 	}
 	if (strlen(path) >= PATH_MAX) {
 		return error_set(err, ERROR_LIMIT, "the path is too long");
@@ -141,7 +172,7 @@ static int url_of_path(struct url *url, const char *path, struct error *err)
 static int check_address(const struct url *url, const struct store_scheme **scheme,
 			 struct error *err)
 {
-	*scheme = find_scheme(url->scheme);
+	*scheme = store_scheme_find(url->scheme);
 	if (!*scheme) {
 		return unknown_scheme(url->scheme, err);
 	}
@@ -171,51 +202,142 @@ static int parse_address(const char *address, struct url *url,
 	return rc < 0 ? rc : check_address(url, scheme, err);
 }
 
-static int wrap_address(int rc, const char *address, struct error *err)
+/* ---- What is done with an address ---- */
+
+/* Stores that consist of stores, on the way to being opened by this thread. */
+struct nesting {
+	const struct nesting *outer;
+	const char *name; /* of the configuration; NULL: an address */
+};
+
+#define NESTING_MAX 16
+
+static _Thread_local const struct nesting *nesting;
+
+typedef int (*address_call)(void *context, const struct store_scheme *scheme,
+			    const struct url *url, struct error *err);
+
+static int call_with_url(const char *address, address_call call, void *context,
+			 struct error *err)
 {
-	if (rc < 0) {
+	const struct store_scheme *scheme;
+	struct url url cleanup(url_done) = {0};
+	int rc = parse_address(address, &url, &scheme, err);
+
+	return rc < 0 ? rc : call(context, scheme, &url, err);
+}
+
+/* The definition of a bare name; NULL when the address is none, or there is no such name. */
+static const struct store_definition *find_definition(const char *address)
+{
+	const struct store_config *c = store_config_used();
+
+	return c ? store_config_find(c, address) : NULL;
+}
+
+static int check_nesting(const struct nesting *here, struct error *err)
+{
+	unsigned depth = 0;
+
+	for (const struct nesting *n = here->outer; n; n = n->outer) {
+		if (here->name && n->name && strcmp(here->name, n->name) == 0) {
+			return error_set(err, ERROR_INVALID, "this store is a part of itself");
+		}
+		depth++;
+	}
+	return depth < NESTING_MAX
+		       ? 0
+		       : error_set(err, ERROR_LIMIT, "stores are nested more than %d deep",
+				   NESTING_MAX);
+}
+
+static int call_with_address(const char *address, address_call call, void *context,
+			     struct error *err)
+{
+	const struct store_definition *d = find_definition(address);
+	const struct nesting here = {.outer = nesting, .name = d ? d->name : NULL};
+	int rc = check_nesting(&here, err);
+
+	if (rc == 0) {
+		nesting = &here;
+		rc = d ? call_with_address(d->address, call, context, err)
+		       : call_with_url(address, call, context, err);
+		nesting = here.outer;
+	}
+	if (rc < 0 && d) {
+		error_wrap(err, "%s, line %u: [store %s]",
+			   store_config_file(store_config_used()), d->line, d->name);
+	} else if (rc < 0) {
 		error_wrap(err, "store '%s'", bytes_printable(bytes_of_string(address)));
 	}
 	return rc;
 }
 
+struct open_call {
+	struct store *out;
+	unsigned flags;
+};
+
+static int call_open(void *context, const struct store_scheme *scheme, const struct url *url,
+		     struct error *err)
+{
+	const struct open_call *c = context;
+
+	return scheme->open(c->out, url, c->flags, err);
+}
+
 int store_open(struct store *out, const char *address, unsigned flags, struct error *err)
 {
-	const struct store_scheme *scheme;
-	struct url url cleanup(url_done) = {0};
-	int rc = parse_address(address, &url, &scheme, err);
+	struct open_call c = {.out = out, .flags = flags};
 
-	if (rc == 0) {
-		rc = scheme->open(out, &url, flags, err);
-	}
-	return wrap_address(rc, address, err);
+	return call_with_address(address, call_open, &c, err);
+}
+
+static int call_folder(void *context, const struct store_scheme *scheme, const struct url *url,
+		       struct error *err)
+{
+	return scheme->folder ? scheme->folder(url, context, err) : 0;
 }
 
 int store_folder(const char *address, char path[PATH_MAX], struct error *err)
 {
-	const struct store_scheme *scheme;
-	struct url url cleanup(url_done) = {0};
-	int r = parse_address(address, &url, &scheme, err);
+	return call_with_address(address, call_folder, path, err);
+}
 
-	if (r == 0 && scheme->folder) {
-		r = scheme->folder(&url, path, err);
-	}
-	return wrap_address(r, address, err);
+static int call_rebuild(void *context, const struct store_scheme *scheme, const struct url *url,
+			struct error *err)
+{
+	return scheme->rebuild ? scheme->rebuild(url, context, err)
+			       : error_set(err, ERROR_UNSUPPORTED,
+					   "%s:// has no index to make again", scheme->name);
 }
 
 int store_rebuild(const char *address, struct store_rebuilt *out, struct error *err)
 {
-	const struct store_scheme *scheme;
-	struct url url cleanup(url_done) = {0};
-	int rc = parse_address(address, &url, &scheme, err);
+	return call_with_address(address, call_rebuild, out, err);
+}
 
-	if (rc == 0) {
-		rc = scheme->rebuild
-			     ? scheme->rebuild(&url, out, err)
-			     : error_set(err, ERROR_UNSUPPORTED,
-					 "%s:// has no index to make again", scheme->name);
+static int call_needs(void *context, const struct store_scheme *scheme, const struct url *url,
+		      struct error *err)
+{
+	struct store_needs *n = context;
+	char folder[PATH_MAX];
+
+	if (scheme->needs) {
+		return scheme->needs(url, n, err);
 	}
-	return wrap_address(rc, address, err);
+	int r = scheme->folder ? scheme->folder(url, folder, err) : 0;
+
+	if (r > 0) {
+		store_needs_add_folder(n, folder);
+	}
+	n->peers |= r == 0;
+	return r < 0 ? r : 0;
+}
+
+int store_needs(const char *address, struct store_needs *out, struct error *err)
+{
+	return call_with_address(address, call_needs, out, err);
 }
 
 void store_ref(struct store *out, const struct store *s)

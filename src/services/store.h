@@ -5,7 +5,9 @@
  *   memory://        lives as long as the process
  *   file:///path     the local store (services/local); with ?compression=none, small blobs
  *                    that are put are not compressed (compression=zstd: they are, as usual)
+ *   cache://?near=ADDRESS&far=ADDRESS and others composed of stores (compose.h)
  * A plain absolute or relative path (one with a '/' or starting with '.') is short for file://.
+ * A bare name stands for a store of the configuration (store_config.h).
  */
 
 #include <limits.h>
@@ -40,6 +42,24 @@ enum store_open_flags {
 int store_open(struct store *out, const char *address, unsigned flags, struct error *err);
 /* Asker: the folder that an address stands for, where the store is one; 0 for others. */
 int store_folder(const char *address, char path[PATH_MAX], struct error *err);
+/* What an open store will use, for a process that confines itself. Zeroed is nothing. */
+struct store_needs {
+	char **folders; /* to read in */
+	size_t folder_count;
+	bool writes; /* in some of these */
+	bool peers;  /* speaks to others over sockets */
+};
+
+void store_needs_done(struct store_needs *n);
+void store_needs_add_folder(struct store_needs *n, const char *folder);
+/*
+ * Adds what the store that an address stands for will need when it is opened for reading, the
+ * folder that is written to first.
+ * Nothing is opened: this also tells whether an address makes sense, and all that it consists
+ * of.
+ */
+int store_needs(const char *address, struct store_needs *out, struct error *err);
+
 /* A store with references of its own to the services of one that is not staged. */
 void store_ref(struct store *out, const struct store *s);
 /*

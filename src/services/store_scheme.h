@@ -16,6 +16,8 @@ struct store_scheme {
 	int (*check)(const struct url *address, struct error *err);
 	int (*open)(struct store *out, const struct url *address, unsigned flags,
 		    struct error *err);
+	/* Adds what this store needs. NULL: its folder, or if it has none, peers. */
+	int (*needs)(const struct url *address, struct store_needs *out, struct error *err);
 	/* Asker, see store_folder(); NULL where there never is a folder. */
 	int (*folder)(const struct url *address, char path[PATH_MAX], struct error *err);
 	/* See store_rebuild(); NULL where there is no index. */
@@ -24,5 +26,7 @@ struct store_scheme {
 
 #define STORE_SCHEMES_MAX 16
 
+/* NULL when there is none of this name. */
+const struct store_scheme *store_scheme_find(const char *name);
 /* Before the first address is looked at, and before there are threads. scheme is borrowed. */
 void store_scheme_add(const struct store_scheme *scheme);

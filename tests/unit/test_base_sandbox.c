@@ -85,7 +85,8 @@ static int inside(int (*fn)(void))
 {
 	char *readable cleanup(cleanup_free) = path_of("readable", "");
 	char *removable cleanup(cleanup_free) = path_of("removable", "");
-	struct sandbox_options options = {.readable = readable, .removable = removable};
+	struct sandbox_options options = {
+		.readable = &readable, .readable_count = 1, .removable = removable};
 	int status;
 	pid_t child = fork();
 
