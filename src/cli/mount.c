@@ -108,8 +108,9 @@ static int serve_store(struct mount_run *run, struct store *store, struct error 
 {
 	struct fs *fs;
 	struct fs_options options;
+	struct prefetch *prefetch = serve_prefetch(&run->serve, store);
 
-	serve_fs_options(&run->serve, store, &options);
+	serve_fs_options(&run->serve, store, prefetch, &options);
 	int r = choose_io(run, store, err);
 
 	if (r == 0) {
@@ -119,6 +120,7 @@ static int serve_store(struct mount_run *run, struct store *store, struct error 
 		r = serve_mount(run, fs, err);
 		fs_free(fs);
 	}
+	prefetch_free(prefetch);
 	return r;
 }
 

@@ -113,14 +113,15 @@ static int serve_guests(struct virtiofs_run *run, struct virtiofs_server *server
 	return r;
 }
 
-static int serve_store(struct virtiofs_run *run, const struct store *store, struct error *err)
+static int serve_store(struct virtiofs_run *run, struct store *store, struct error *err)
 {
 	struct virtiofs_options options = {.threads = run->serve.threads, .once = run->once};
+	struct prefetch *prefetch = serve_prefetch(&run->serve, store);
 	struct virtiofs_server *server = NULL;
 	sigset_t mask;
 	int r = 0;
 
-	serve_fs_options(&run->serve, store, &options.fs);
+	serve_fs_options(&run->serve, store, prefetch, &options.fs);
 	stop_signals_block(&mask);
 	if (run->path) {
 		r = unix_listener_new(run->path, &run->socket, &run->listener, err);
@@ -133,6 +134,7 @@ static int serve_store(struct virtiofs_run *run, const struct store *store, stru
 		r = serve_guests(run, server, &mask, err);
 	}
 	virtiofs_server_free(server);
+	prefetch_free(prefetch);
 	unix_listener_free(run->listener);
 	return r;
 }

@@ -17,6 +17,8 @@ int fs_new(const struct fs_options *options, struct fs **out, struct error *err)
 	fs->list_root = options->list_root;
 	fs->show_xattr = options->show_xattr;
 	fs->inodes_by_path = options->inodes_by_path;
+	fs->touched = options->touched;
+	fs->touched_context = options->touched_context;
 	fs->roots_may_grow = root_nodes_may_grow(fs->roots);
 	fs->root_table = root_table_new();
 	fs->nodes = node_table_new(fs->root_table);
@@ -123,6 +125,10 @@ static int folder_load(struct request *r, struct folder *folder)
 {
 	struct fs *fs = r->fs;
 	struct error err = {.code = ERROR_NONE};
+
+	if (fs->touched && folder->parent_ino == NODE_ID_ROOT) {
+		fs->touched(fs->touched_context, &folder->digest);
+	}
 	int rc = load_directory(r, &folder->digest, &folder->directory);
 
 	if (rc != 0) {

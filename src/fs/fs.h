@@ -19,6 +19,12 @@ struct fs_options {
 	bool list_root;      /* otherwise opening the root for listing is EPERM */
 	bool show_xattr;     /* digests as extended attributes */
 	bool inodes_by_path; /* st_ino of directories differs by path, not by content */
+	/*
+	 * Told of each directory of the root that somebody looks into, before it is read, maybe
+	 * more than once. Any thread; must not wait. NULL: nobody wants to know.
+	 */
+	void (*touched)(void *context, const struct digest *directory);
+	void *touched_context;
 };
 
 struct fs;

@@ -23,6 +23,8 @@ struct fs {
 	bool show_xattr;
 	bool inodes_by_path;
 	bool roots_may_grow;
+	void (*touched)(void *context, const struct digest *directory);
+	void *touched_context;
 	/* What INIT settled. */
 	atomic_bool session;
 	atomic_bool no_open;

@@ -128,7 +128,9 @@ static int put_small(void *context, size_t i, struct bytes content, struct error
 	if (cancelled(t)) {
 		return cancel(err);
 	}
-	int rc = blob_service_put_hashed(t->to->blobs, content, &c->wants[i].digest, err);
+	int rc =
+		t->to ? blob_service_put_hashed(t->to->blobs, content, &c->wants[i].digest, err)
+		      : 0;
 
 	if (rc == 0) {
 		count_copied(t, content.len);
@@ -149,6 +151,7 @@ static bool advance(struct blob_watch *w, uint64_t bytes)
 	return !cancelled(t);
 }
 
+/* w is NULL when nothing is copied. */
 static int write_pieces(struct blob_reader *r, struct blob_writer *w, struct blob_watch *watch,
 			struct error *err)
 {
@@ -159,7 +162,7 @@ static int write_pieces(struct blob_reader *r, struct blob_writer *w, struct blo
 
 	for (uint64_t at = 0; rc == 0 && at < size; at += got) {
 		rc = blob_reader_pread(r, buf, LARGE_STEP, at, &got, err);
-		if (rc == 0) {
+		if (rc == 0 && w) {
 			rc = blob_writer_write(w, bytes_of(buf, got), err);
 		}
 		if (rc == 0) {
@@ -193,6 +196,9 @@ static int put_large(struct transfer *t, struct blob_reader *r, struct digest *o
 	struct large l = {.watch.advance = advance, .transfer = t};
 	int fd = blob_reader_fd(r);
 
+	if (!t->to) {
+		return write_pieces(r, NULL, &l.watch, err);
+	}
 	return fd < 0 ? write_through(t, r, &l.watch, out, err)
 		      : blob_service_put_file(t->to->blobs, fd, blob_reader_size(r), &l.watch,
 					      out, err);
@@ -201,7 +207,7 @@ static int put_large(struct transfer *t, struct blob_reader *r, struct digest *o
 static int copy_large(struct transfer *t, const struct blob_want *want, struct error *err)
 {
 	struct blob_reader *r cleanup(cleanup_blob_reader) = NULL;
-	struct digest found;
+	struct digest found = want->digest;
 	int rc = blob_service_open(t->from->blobs, &want->digest, &r, err);
 
 	if (rc == 0) {
@@ -252,16 +258,42 @@ static size_t sort_missing(struct transfer *t, struct piece *p)
 	return small;
 }
 
+/* Without a destination: what is not at hand at the source. */
+static int find_far(struct transfer *t, struct piece *p, struct error *err)
+{
+	uint8_t byte;
+	size_t got;
+
+	for (size_t i = 0; i < p->count; i++) {
+		int rc = blob_service_read(t->from->blobs, &p->wants[i].digest, 0, &byte, 1,
+					   BLOB_READ_LOCAL, &got, err);
+
+		if (rc < 0 && rc != -ERROR_WOULD_BLOCK) {
+			return rc;
+		}
+		p->missing[i] = rc <= 0;
+	}
+	return 0;
+}
+
+static int find_missing_blobs(struct transfer *t, struct piece *p, struct error *err)
+{
+	if (!t->to) {
+		return find_far(t, p, err);
+	}
+	for (size_t i = 0; i < p->count; i++) {
+		p->digests[i] = p->wants[i].digest;
+	}
+	return blob_service_find_missing(t->to->blobs, p->digests, p->count, p->missing, err);
+}
+
 static int run_piece(void *context, size_t slot, struct error *err)
 {
 	struct transfer *t = context;
 	struct piece *p = t->pieces[slot];
 	struct copying c = {.transfer = t, .wants = p->wants};
 
-	for (size_t i = 0; i < p->count; i++) {
-		p->digests[i] = p->wants[i].digest;
-	}
-	int rc = blob_service_find_missing(t->to->blobs, p->digests, p->count, p->missing, err);
+	int rc = find_missing_blobs(t, p, err);
 
 	if (rc < 0) {
 		return rc;
@@ -567,9 +599,10 @@ int transfer_settle(struct transfer *t, struct error *err)
 		pipeline_free(t->pipeline);
 		t->pipeline = NULL;
 	}
-	if (rc == 0) {
-		rc = blob_service_sync(t->to->blobs, err);
+	if (rc < 0 || !t->to) {
+		return rc;
 	}
+	rc = blob_service_sync(t->to->blobs, err);
 	if (rc == 0) {
 		rc = put_directories(t, err);
 	}

@@ -37,7 +37,10 @@ struct transfer_options {
 
 struct transfer;
 
-/* The stores are borrowed. */
+/*
+ * The stores are borrowed. Without a destination (NULL), what is not at hand at the source is
+ * only read: a store that keeps copies of what comes from a peer has them then.
+ */
 struct transfer *transfer_new(struct store *from, struct store *to,
 			      const struct transfer_options *options);
 /* What was added since the last settling may be at the destination, or parts of it. */

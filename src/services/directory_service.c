@@ -126,6 +126,11 @@ void directory_service_prefetch(struct directory_service *s, const struct digest
 	}
 }
 
+bool directory_service_fetches(const struct directory_service *s)
+{
+	return s->ops->prefetch || !s->ops->get_nowait;
+}
+
 int directory_service_discard(struct directory_service *s, const struct digest *digest,
 			      struct error *err)
 {

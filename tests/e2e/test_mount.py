@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from harness import (BIG, Store, as_user, cairn, expect_error, force_unmount, mount_entry, run,
-                     wait_until)
+from harness import (BIG, Store, as_user, assert_same_tree, cairn, expect_error, force_unmount,
+                     mount_entry, run, wait_until)
 
 
 def daemons_of(path):
@@ -249,3 +249,19 @@ def test_quiet_while_all_is_well(store, sample, mount):
     run(["find", m.path])
     assert m.stop() == 0
     assert "error" not in m.log().lower()
+
+
+def test_one_tree(store, sample, mount):
+    """A tree in the place of the named ones, also by its digest alone."""
+    digest = store.add(sample, "tree")["digest"]
+    for root in ("tree", digest):
+        m = mount(store, f"--root={root}")
+        assert_same_tree(sample, m.path)
+        m.stop()
+    m = mount(store, "--root=tree/sub", "--prefetch=none")
+    assert_same_tree(sample / "sub", m.path)
+    for args, text in (("--root=nothing", "nothing"), ("--root=tree/hello", "directory"),
+                       ("--prefetch=some", "directories, all or none")):
+        failed = store.cairn("mount", args, m.path, check=False)
+        assert failed.code in (2, 3)
+        assert text in failed.err

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 
+#include "services/directory_roots.h"
 #include "test_fs_driver.h"
 
 /* Services that have to ask a peer for everything, and a peer that can be down. */
@@ -270,6 +271,75 @@ static void test_taken_back(void **state)
 	assert_int_equal(count_directories(d), before);
 }
 
+/* ---- Trees that somebody looks into ---- */
+
+struct touches {
+	unsigned count;
+	struct digest last;
+};
+
+static void note_touch(void *context, const struct digest *directory)
+{
+	struct touches *t = context;
+
+	t->count++;
+	t->last = *directory;
+}
+
+static void test_touched(void **state)
+{
+	struct driver *d = *state;
+	struct touches t = {.count = 0};
+	struct fuse_entry_out e;
+
+	d->options.touched = note_touch;
+	d->options.touched_context = &t;
+	driver_remount(d);
+	uint64_t tree = walk(d, "tree").nodeid;
+
+	assert_int_equal(read_at(d, FUSE_READDIRPLUS, FUSE_ROOT_ID, 0, 4096), 0);
+	assert_int_equal(t.count, 0);
+	assert_int_equal(lookup(d, tree, "sub", &e), 0);
+	assert_int_equal(t.count, 1);
+	assert_true(digest_equal(&t.last, &d->tree));
+	/* Not for what is below, nor again. */
+	assert_int_equal(lookup(d, e.nodeid, "in", &e), 0);
+	assert_int_equal(lookup(d, tree, "a", &e), 0);
+	assert_int_equal(t.count, 1);
+	d->options.touched = NULL;
+	driver_remount(d);
+}
+
+/* A tree in the place of the root. */
+static void test_directory_as_root(void **state)
+{
+	struct driver *d = *state;
+	struct directory *tree cleanup(cleanup_directory) = NULL;
+	struct fuse_entry_out e;
+
+	assert_int_equal(directory_service_get(d->store.directories, &d->tree, &tree, NULL), 1);
+	struct root_nodes *roots = directory_roots_new(tree);
+
+	d->options.roots = roots;
+	driver_remount(d);
+	d->flags = FS_NOWAIT;
+	walk(d, "sub/in/deep");
+	assert_int_equal(lookup(d, FUSE_ROOT_ID, "nope", &e), 0);
+	/* It never will be there: the kernel may remember that. */
+	assert_int_equal(e.entry_valid, UINT64_MAX);
+	assert_int_equal(read_at(d, FUSE_READDIR, FUSE_ROOT_ID, 0, 4096), 0);
+	size_t all = d->reply.data_len;
+
+	/* In pieces: what comes after the second name and so on. */
+	assert_int_equal(read_at(d, FUSE_READDIR, FUSE_ROOT_ID, 4, 4096), 0);
+	assert_true(d->reply.data_len > 0 && d->reply.data_len < all);
+	assert_int_equal(root_nodes_put(roots, bytes_of_string("x"), &d->big, true, NULL),
+			 -ERROR_UNSUPPORTED);
+	assert_int_equal(root_nodes_remove(roots, bytes_of_string("a"), NULL),
+			 -ERROR_UNSUPPORTED);
+	root_nodes_unref(roots);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +347,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_some_at_hand, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_down_and_up_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_taken_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_touched, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_directory_as_root, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

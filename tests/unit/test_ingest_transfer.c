@@ -278,6 +278,20 @@ static void test_cancelled(void **state)
 	check_whole(f, &f->tree.digest);
 }
 
+/* Only read: all that is at hand is passed over, the rest is looked at. */
+static void test_without_destination(void **state)
+{
+	struct fixture *f = *state;
+	const struct transfer_options o = {.stats = &f->stats};
+	struct transfer *t = transfer_new(&f->from, NULL, &o);
+
+	assert_int_equal(transfer_add(t, &f->tree, NULL), 0);
+	assert_int_equal(transfer_settle(t, NULL), 0);
+	transfer_free(t);
+	assert_int_equal(f->stats.objects, 0);
+	assert_int_equal(f->stats.present, 2002);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +301,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_holes_are_filled, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_faults_of_the_source, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancelled, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_without_destination, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
