@@ -10,6 +10,7 @@
 #include "fs/node_id.h"
 #include "fs/node_table.h"
 #include "fs/root_table.h"
+#include "fs/sweep.h"
 
 #define FS_COMPLAINTS 256u
 /* Beyond the highest opcode that is known; what lies there is counted as 0. */
@@ -32,12 +33,14 @@ struct fs {
 	/* The root's time changes, so that the kernel reads its listing again: see init.c. */
 	atomic_bool root_is_dated;
 	atomic_bool passthrough;
+	struct sweep_table *sweeps;
 	struct backing_table *backings; /* NULL: the transport has no passthrough */
 	struct root_table *root_table;
 	struct node_table *nodes;
 	/* Digests that were complained about, by their hash: each is logged once or so. */
 	_Atomic uint64_t complaints[FS_COMPLAINTS];
 	_Atomic uint64_t requests[FS_OPCODES];
+	_Atomic uint64_t pushes;
 };
 
 struct request {
