@@ -23,7 +23,7 @@ struct raw_client *raw_client_new(const char *target)
 	grpc_channel_args args = {.args = list};
 	struct error err;
 
-	if (grpc_library_ref(&err) != 0) {
+	if (grpc_library_load(&err) != 0) {
 		fail_msg("%s", err.text);
 	}
 	grpc_library_tune(&args);
@@ -39,7 +39,6 @@ struct raw_client *raw_client_new(const char *target)
 void raw_client_free(struct raw_client *c)
 {
 	grpc_library.grpc_channel_destroy(c->channel);
-	grpc_library_unref();
 	free(c);
 }
 
