@@ -95,11 +95,10 @@ static void test_malformed_requests(void **state)
 {
 	struct rpc_fixture *f = rpc_fixture_start(state);
 	static const char *const requests[] = {
-		"\xff\xff", /* a tag that is cut off */
-		"\x0a\x7f", /* a length beyond the end */
-		"\x08\x01", /* a digest that is a number */
-		"\x0a\x03"
-		"abc", /* a short digest */
+		"\xff\xff",    /* a tag that is cut off */
+		"\x0a\x7f",    /* a length beyond the end */
+		"\x08\x01",    /* a digest that is a number */
+		"\x0a\003abc", /* a short digest */
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
