@@ -22,6 +22,16 @@ void single_flight_done(struct single_flight *f)
 	pthread_mutex_destroy(&f->lock);
 }
 
+unsigned single_flight_users(struct single_flight *f, struct bytes key)
+{
+	pthread_mutex_lock(&f->lock);
+	struct lru_entry *e = lru_map_get(&f->flights, key);
+	unsigned users = e ? container_of(e, struct flight, entry)->users : 0;
+
+	pthread_mutex_unlock(&f->lock);
+	return users;
+}
+
 /* The result for one user; the last one ends the flight. */
 static int land_locked(struct flight *t, struct object **out, struct error *err)
 {

@@ -367,7 +367,8 @@ int store_config_parse(const char *file, struct bytes text, struct store_config 
 	free(s);
 	if (rc < 0) {
 		store_config_free(c);
-		return error_wrap(err, "%s", file);
+		error_wrap(err, "%s", file);
+		return rc;
 	}
 	*out = c;
 	return 0;
@@ -379,7 +380,8 @@ int store_config_load(const char *file, struct store_config **out, struct error 
 	int rc = read_small_file(AT_FDCWD, file, INI_DOCUMENT_MAX, &text, err);
 
 	if (rc < 0) {
-		return error_wrap(err, "%s", file);
+		error_wrap(err, "%s", file);
+		return rc;
 	}
 	if (rc > 0) {
 		rc = store_config_parse(file, buffer_bytes(&text), out, err);

@@ -374,7 +374,10 @@ static int forget_everywhere(struct cache *c, const struct bytes *names, size_t 
 	int rc = remove_near(c, names, count, err);
 
 	pthread_mutex_unlock(&c->names_lock);
-	return rc < 0 ? error_wrap(err, "the near store of a cache") : 0;
+	if (rc < 0) {
+		error_wrap(err, "the near store of a cache");
+	}
+	return rc < 0 ? rc : 0;
 }
 
 static int records_put(struct record_table *t, const struct record_entry *entries, size_t count,

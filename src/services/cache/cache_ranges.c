@@ -286,9 +286,15 @@ int cache_ranges_read(struct cache *c, const struct digest *digest, uint64_t off
 	size_t n = (size_t)MIN(len, p.size - MIN(offset, p.size));
 
 	for (size_t at = 0; at < n; at += p.len) {
+		uint8_t *out = (uint8_t *)buf + at;
+
 		p.offset = offset + at;
+		p.len = (size_t)MIN(n - at, RANGE_UNIT - p.offset % RANGE_UNIT);
+		if (range_store_read(c->ranges, digest, p.size, p.offset, out, p.len)) {
+			continue; /* what is here does not come again with what is not */
+		}
 		p.len = (size_t)MIN(n - at, SPAN - p.offset % SPAN);
-		rc = read_part(&p, (uint8_t *)buf + at, err);
+		rc = read_part(&p, out, err);
 		if (rc <= 0) {
 			return rc;
 		}
