@@ -27,8 +27,8 @@ int fs_push_begin(struct fs *fs, struct bytes request, struct fs_push *out)
 	if (!d) {
 		return 0;
 	}
-	struct sweep_stretch s = sweep_table_note(fs->sweeps, node_id_sibling(id, 0), d,
-						  node_id_leaf_entry(id));
+	struct sweep_stretch s =
+		sweep_table_note(fs->sweeps, node_id_sibling(id, 0), d, node_id_leaf_entry(id));
 
 	if (s.first == s.end) {
 		directory_unref(d);

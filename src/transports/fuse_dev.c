@@ -37,8 +37,8 @@ struct fuse_dev {
 	uint8_t *request; /* the reader's */
 	struct patience patience;
 	struct fs_reply reply;
-	struct push_guard *guard;  /* NULL: nothing is pushed */
-	struct fs_reply pushed;    /* the reader's too */
+	struct push_guard *guard; /* NULL: nothing is pushed */
+	struct fs_reply pushed;   /* the reader's too */
 	/* Held by whoever takes requests: the reader, except while it writes what it pushes. */
 	pthread_mutex_t taking;
 	uint8_t *stand_in_request; /* of whoever is in its place then */
@@ -311,8 +311,7 @@ static bool try_to_answer(struct fuse_dev *d, struct bytes request, unsigned fla
 
 /* What the pool does not take for lack of room: the reader may wait for a disk, not for a peer.
  */
-static void serve_without_pool(struct fuse_dev *d, struct bytes request,
-			       struct fs_reply *reply)
+static void serve_without_pool(struct fuse_dev *d, struct bytes request, struct fs_reply *reply)
 {
 	struct fuse_in_header header;
 

@@ -55,7 +55,8 @@ static bool wait_for_work(struct push_guard *g)
 	return more;
 }
 
-/* Either the writer sees that nobody watches, or we see that it writes: both are in one order. */
+/* Either the writer sees that nobody watches, or we see that it writes: both are in one order.
+ */
 static void go_to_sleep(struct push_guard *g)
 {
 	atomic_store(&g->watching, false);
