@@ -61,6 +61,11 @@ static void stop_mount(void *mount)
 	fuse_mount_stop(mount);
 }
 
+static void log_line(void *context unused, const char *text)
+{
+	log_info("%s", text);
+}
+
 static int serve_mount(struct mount_run *run, struct fs *fs, struct error *err)
 {
 	struct fuse_mount *m = NULL;
@@ -77,6 +82,7 @@ static int serve_mount(struct mount_run *run, struct fs *fs, struct error *err)
 	log_info("mounted on %s, large files are %s",
 		 bytes_printable(bytes_of_string(run->mount.mountpoint)),
 		 fs_passes_through(fs) ? "passed through" : "cached");
+	fs_describe_session(fs, log_line, NULL);
 	if (!run->foreground) {
 		leave_terminal();
 	}

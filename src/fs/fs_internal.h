@@ -33,6 +33,9 @@ struct fs {
 	/* The root's time changes, so that the kernel reads its listing again: see init.c. */
 	atomic_bool root_is_dated;
 	atomic_bool passthrough;
+	_Atomic uint32_t kernel_minor; /* for people: see negotiation.c */
+	_Atomic uint64_t offered;
+	_Atomic uint64_t agreed;
 	struct sweep_table *sweeps;
 	struct backing_table *backings; /* NULL: the transport has no passthrough */
 	struct root_table *root_table;
@@ -92,6 +95,8 @@ void request_count(struct fs *fs, uint32_t opcode);
 /* init.c */
 int handle_init(struct request *r);
 int handle_destroy(struct request *r);
+/* negotiation.c */
+void negotiation_note(struct fs *fs, uint32_t minor, uint64_t offered, uint64_t agreed);
 /* lookup.c */
 int handle_lookup(struct request *r);
 int handle_getattr(struct request *r);

@@ -98,6 +98,7 @@ static void session_answer(struct request *r, const struct fuse_init_in *in)
 		fuse_init_out_set_stack_depth(&out, 1);
 	}
 	session_begin(r, offered, flags);
+	negotiation_note(r->fs, in->minor, offered, flags);
 	request_reply(r, &out, sizeof(out));
 }
 

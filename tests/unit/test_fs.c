@@ -87,6 +87,74 @@ static void test_init_versions(void **state)
 	assert_int_equal(getattr(d, FUSE_ROOT_ID, &attr), 0);
 }
 
+struct report {
+	char text[4096];
+	size_t len;
+};
+
+static void add_line(void *context, const char *text)
+{
+	struct report *r = context;
+	int n = snprintf(r->text + r->len, sizeof(r->text) - r->len, "%s\n", text);
+
+	assert_true(n > 0 && (size_t)n < sizeof(r->text) - r->len);
+	r->len += (size_t)n;
+}
+
+static void expect_report(const struct driver *d, const char *wanted, bool there)
+{
+	struct report r = {.len = 0};
+
+	fs_describe_session(d->fs, add_line, &r);
+	if (there != (strstr(r.text, wanted) != NULL)) {
+		fail_msg("%s '%s' in:\n%s", there ? "no" : "there is", wanted, r.text);
+	}
+}
+
+/* People are told what their kernel lacks, and what that means. */
+static void test_negotiation_is_described(void **state)
+{
+	struct driver *d = *state;
+	/* Linux 5.10: no second word of flags, and nothing that came later. */
+	const uint32_t linux_5_10[4] = {
+		7, 32, 131072,
+		FUSE_ASYNC_READ | FUSE_DO_READDIRPLUS | FUSE_NO_OPEN_SUPPORT |
+			FUSE_NO_OPENDIR_SUPPORT | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS |
+			FUSE_EXPLICIT_INVAL_DATA | FUSE_PARALLEL_DIROPS | FUSE_ASYNC_DIO |
+			FUSE_AUTO_INVAL_DATA};
+	/* Nothing but the version: all of it works, with more requests. */
+	const uint32_t bare[4] = {7, 31, 65536, 0};
+
+	d->flags = FS_CAN_INVALIDATE;
+	assert_int_equal(request(d, FUSE_INIT, 0, linux_5_10, sizeof(linux_5_10)), 0);
+	expect_report(d, "the kernel speaks FUSE 7.32; 7.32 is used\n", true);
+	expect_report(d, "no PASSTHROUGH, which comes with Linux 6.9: large files are read",
+		      true);
+	expect_report(d, "no INIT_EXT, which comes with Linux 5.17", true);
+	expect_report(d, "\nNO_OPEN_SUPPORT: files are opened without a request\n", true);
+	expect_report(d, "\nNO_OPENDIR_SUPPORT: ", true);
+	expect_report(d, "AUTO_INVAL_DATA", false);
+	assert_int_equal(walk(d, "tree/sub").attr.mode & 0777, 0555);
+
+	assert_int_equal(request(d, FUSE_INIT, 0, bare, sizeof(bare)), 0);
+	expect_report(d, "no DO_READDIRPLUS, which this kernel does not offer: a walk costs",
+		      true);
+	expect_report(d, "no MAX_PAGES, which this kernel does not offer: at most 128 KiB",
+		      true);
+	uint64_t hello = walk(d, "tree/a").nodeid;
+
+	assert_int_equal(read_at(d, FUSE_READ, hello, 0, 4096), 0);
+	assert_int_equal(d->reply.data_len, 5);
+
+	assert_int_equal(driver_init(d, UINT64_MAX), 0);
+	expect_report(d, "the kernel speaks FUSE 7.45; 7.41 is used\n", true);
+	expect_report(d, "no PASSTHROUGH, because --io or a lack", true);
+	d->options.list_root = false;
+	driver_remount(d);
+	assert_int_equal(driver_init(d, UINT64_MAX), 0);
+	expect_report(d, "no NO_OPENDIR_SUPPORT, because the root must not be listed", true);
+}
+
 static void test_session_ends(void **state)
 {
 	struct driver *d = *state;
@@ -625,6 +693,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_init_negotiates, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_init_versions, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_negotiation_is_described, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_session_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_requests_are_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_attributes, setup, teardown),
