@@ -20,6 +20,9 @@
 #define KEEPALIVE_TIMEOUT_MS (20 * 1000)
 /* Peers may ask as often as that whether we are there. */
 #define PING_INTERVAL_MS (5 * 1000)
+/* For TLS. */
+#define HANDSHAKE_MS (20 * 1000)
+#define ARGUMENTS_MAX 16
 /* Calls that wait for the end of the server: each keeps a thread. */
 #define WATCHING_MAX 16
 
@@ -27,7 +30,7 @@
 
 static grpc_server *make_grpc(const struct rpc_server *s)
 {
-	grpc_arg list[GRPC_LIBRARY_TUNING_MAX + 8];
+	grpc_arg list[GRPC_LIBRARY_TUNING_MAX + ARGUMENTS_MAX];
 	grpc_channel_args args = {.args = list};
 
 	grpc_library_tune(&args);
@@ -38,6 +41,9 @@ static grpc_server *make_grpc(const struct rpc_server *s)
 	grpc_library_add_number(&args, GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS);
 	grpc_library_add_number(&args, GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS);
 	grpc_library_add_number(&args, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+	/* Two daemons at one address would be an oversight. */
+	grpc_library_add_number(&args, GRPC_ARG_ALLOW_REUSEPORT, 0);
+	grpc_library_add_number(&args, GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_MS);
 	grpc_library_add_number(&args, GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
 				PING_INTERVAL_MS);
 	grpc_server *grpc = grpc_library.grpc_server_create(&args, NULL);
