@@ -180,7 +180,7 @@ static int commit_blob(struct store_methods *s, struct blob_writer *w, struct di
 static int put_blob_method(void *context, struct server_call *c, struct error *err)
 {
 	struct store_methods *s = context;
-	struct blob_writer *w;
+	struct blob_writer *w = NULL;
 	struct digest digest;
 	int rc = create_writer(s, &w, err);
 

@@ -43,8 +43,8 @@ static int find_missing(void *context, struct server_call *c, struct error *err)
 {
 	struct store_methods *s = context;
 	struct request r cleanup(request_done) = {0};
-	struct find_missing_request m;
-	size_t count;
+	struct find_missing_request m = {0};
+	size_t count = 0;
 	int rc = request_receive(c, &find_missing_request_type, &r, &m, err);
 
 	if (rc == 0) {

@@ -296,8 +296,8 @@ static int remove_infos(void *context, struct server_call *c, struct error *err)
 {
 	struct store_methods *s = context;
 	struct request r cleanup(request_done) = {0};
-	struct bytes_message m;
-	size_t count, removed;
+	struct bytes_message m = {0};
+	size_t count = 0, removed;
 	int rc = need_infos(s, err);
 
 	if (rc == 0) {

@@ -134,7 +134,7 @@ static int put_root(void *context, struct server_call *c, struct error *err)
 	struct store_methods *s = context;
 	struct request r cleanup(request_done) = {0};
 	struct put_root_request m;
-	struct bytes name;
+	struct bytes name = {0};
 	struct node node;
 	int rc = request_receive(c, &put_root_request_type, &r, &m, err);
 

@@ -356,7 +356,7 @@ static void test_calls_wait(void **state)
 {
 	struct rpc_fixture *f = *state;
 	struct buffer chunk cleanup(buffer_done) = {0};
-	struct raw_call *waiting[20];
+	struct raw_call *waiting[20] = {0};
 
 	f->options.threads = 1;
 	rpc_fixture_start(state);
