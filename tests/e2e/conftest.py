@@ -11,6 +11,7 @@ import pytest
 import guest.image
 import guest.machine
 import harness
+import rpc_daemon
 import virtiofs_daemon
 
 TEST_SECONDS = 240 * harness.SLOW
@@ -156,6 +157,25 @@ class VirtiofsDaemons:
         return made
 
 
+class RpcDaemons:
+    """A factory: it(store, options…) is a cairn daemon that listens when it returns."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.made = []
+
+    def __call__(self, store, *args, wait=True, port=None, socket_path=None, **kw):
+        number = len(self.made)
+        if port is None and socket_path is None:
+            socket_path = self.folder / f"rpc{number}"
+        made = rpc_daemon.RpcDaemon(store, self.folder / f"rpc{number}.log", *args, port=port,
+                                    socket_path=socket_path, **kw)
+        self.made.append(made)
+        if wait:
+            made.wait_ready()
+        return made
+
+
 class Guests:
     """A factory: it(daemon…) is a guest that has booted, with the tags fs0, fs1 and so on."""
 
@@ -182,6 +202,13 @@ class Guests:
 @pytest.fixture
 def virtiofs(folder, sanitizer_folder):
     daemons = VirtiofsDaemons(folder)
+    yield daemons
+    harness.clean_up_daemons(daemons.made)
+
+
+@pytest.fixture
+def serve(folder, sanitizer_folder):
+    daemons = RpcDaemons(folder)
     yield daemons
     harness.clean_up_daemons(daemons.made)
 
