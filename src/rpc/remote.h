@@ -44,6 +44,8 @@ struct blob_service *remote_blobs_new(struct remote *r);
 struct directory_service *remote_directories_new(struct remote *r);
 struct root_nodes *remote_roots_new(struct remote *r);
 struct record_table *remote_path_infos_new(struct remote *r);
+/* below: the services of the same peer, which it takes references to. */
+struct stager *remote_stager_new(struct remote *r, const struct store *below);
 
 /* A writer that streams to the peer what is too large for the outbox. */
 struct blob_writer *remote_writer_new(struct remote *r);

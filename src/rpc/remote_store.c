@@ -269,6 +269,7 @@ static void open_remote(struct store *out, const struct remote_config *config)
 		.roots = remote_roots_new(r),
 		.path_infos = remote_path_infos_new(r),
 	};
+	out->stager = remote_stager_new(r, out);
 	remote_unref(r);
 }
 

@@ -26,9 +26,11 @@ int main(int argc, char **argv)
 		failed += run_root_tests();
 		failed += run_path_info_tests();
 	}
+	if (suite_stages()) {
+		failed += run_stage_tests();
+	}
 	if (suite_has_records()) {
 		failed += run_record_tests();
-		failed += run_stage_tests();
 	}
 	if (strcmp(argv[1], "memory://") == 0) {
 		failed += run_memory_tests();

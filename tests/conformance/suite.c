@@ -71,6 +71,12 @@ bool suite_has_names(void)
 	return !suite.staged && !suite_plain();
 }
 
+bool suite_stages(void)
+{
+	return suite_has_names() &&
+	       (suite_has_records() || strstr(suite.prefixes, "grpc-unix+memory"));
+}
+
 bool suite_has_records(void)
 {
 	return !suite.staged && strstr(suite.prefixes, "grpc-") == NULL;

@@ -39,6 +39,8 @@ bool suite_staged(void);
 bool suite_plain(void);
 /* Stores have names of trees, and path infos that can be removed. */
 bool suite_has_names(void);
+/* Others may be staged above them; above a peer, one way to it is as good as another. */
+bool suite_stages(void);
 /* Their records may be anything, not only path infos. */
 bool suite_has_records(void);
 
