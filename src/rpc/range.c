@@ -3,8 +3,8 @@
 #include <pthread.h>
 
 #include "castore/outboard.h"
-#include "rpc/answer.h"
-#include "services/blob_proof.h"
+#include "rpc/messages.h"
+#include "rpc/range_check.h"
 
 /* Of span values, of blobs that were read from last: 32 bytes for each MiB of blob. */
 #define PROOFS_BYTES_MAX ((size_t)64 << 20)
@@ -19,11 +19,9 @@
 
 struct proof {
 	unsigned refs; /* guarded by the source's lock */
-	struct digest digest;
-	uint64_t size;
-	bool size_proved;    /* the last group was seen; guarded by the source's lock */
-	struct buffer spans; /* checked; empty for at most one group */
-	struct proof *next;  /* the one used before it */
+	struct range_proof known;
+	bool size_proved;   /* the last group was seen; guarded by the source's lock */
+	struct proof *next; /* the one used before it */
 };
 
 struct range_source {
@@ -46,7 +44,7 @@ struct range_source *range_source_new(struct peer *peer)
 static void unref_locked(struct proof *p)
 {
 	if (p && --p->refs == 0) {
-		buffer_done(&p->spans);
+		range_proof_done(&p->known);
 		free(p);
 	}
 }
@@ -78,7 +76,7 @@ static struct proof *take_proof(struct range_source *s, const struct digest *dig
 {
 	struct proof **at = &s->newest;
 
-	while (*at && !digest_equal(&(*at)->digest, digest)) {
+	while (*at && !digest_equal(&(*at)->known.digest, digest)) {
 		at = &(*at)->next;
 	}
 	struct proof *p = *at;
@@ -86,7 +84,7 @@ static struct proof *take_proof(struct range_source *s, const struct digest *dig
 	if (p) {
 		*at = p->next;
 		s->count--;
-		s->bytes -= p->spans.len;
+		s->bytes -= p->known.spans.len;
 	}
 	return p;
 }
@@ -99,7 +97,7 @@ static void drop_oldest(struct range_source *s)
 		at = &(*at)->next;
 	}
 	s->count--;
-	s->bytes -= (*at)->spans.len;
+	s->bytes -= (*at)->known.spans.len;
 	unref_locked(*at);
 	*at = NULL;
 }
@@ -109,7 +107,7 @@ static void add_proof(struct range_source *s, struct proof *p)
 	p->next = s->newest;
 	s->newest = p;
 	s->count++;
-	s->bytes += p->spans.len;
+	s->bytes += p->known.spans.len;
 	while (s->count > 1 && (s->count > PROOFS_COUNT_MAX || s->bytes > PROOFS_BYTES_MAX)) {
 		drop_oldest(s);
 	}
@@ -133,7 +131,7 @@ static struct proof *find_proof(struct range_source *s, const struct digest *dig
 static void keep_proof(struct range_source *s, struct proof *p, bool size_proved)
 {
 	pthread_mutex_lock(&s->lock);
-	struct proof *known = take_proof(s, &p->digest);
+	struct proof *known = take_proof(s, &p->known.digest);
 
 	if (!known) {
 		known = p;
@@ -141,6 +139,14 @@ static void keep_proof(struct range_source *s, struct proof *p, bool size_proved
 	}
 	known->size_proved = known->size_proved || size_proved;
 	add_proof(s, known);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* What it says may be wrong, so the next one begins anew. */
+static void forget_proof(struct range_source *s, const struct digest *digest)
+{
+	pthread_mutex_lock(&s->lock);
+	unref_locked(take_proof(s, digest));
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -155,250 +161,74 @@ static bool is_size_proved(struct range_source *s, const struct proof *p)
 
 /* ---- One range ---- */
 
-struct reading {
-	const struct range_source *source;
-	struct proof *proof;
-	bool known;      /* the proof was complete before */
-	bool has_size;   /* the first message has come */
-	bool has_groups; /* of the span `span` */
-	bool saw_end;    /* the last group was checked */
-	uint64_t offset; /* what the caller wants */
-	uint8_t *buf;
-	size_t len;
-	uint64_t next; /* where the next data must begin */
-	uint64_t end;  /* where it may stop */
-	uint64_t span;
-	uint8_t groups[OUTBOARD_SPAN / OUTBOARD_GROUP * DIGEST_SIZE];
-};
-
-static int wrong(const struct reading *r, const char *what, struct error *err)
-{
-	return error_set(err, ERROR_CORRUPT, "%s: blob %s: %s", peer_address(r->source->peer),
-			 digest_text(&r->proof->digest), what);
-}
-
-static int take_size(struct reading *r, uint64_t size, struct error *err)
-{
-	struct proof *p = r->proof;
-
-	if (size == 0 || size > BLOB_PROOF_SIZE_MAX) {
-		return wrong(r, "a size that cannot be", err);
-	}
-	if (r->known && size != p->size) {
-		return wrong(r, "another size than before", err);
-	}
-	if (!r->known) {
-		p->size = size;
-	}
-	r->has_size = true;
-	if (r->offset < size && r->len > 0) {
-		r->end = MIN(round_up(r->offset + MIN(r->len, size), OUTBOARD_GROUP), size);
-	}
-	return 0;
-}
-
-static size_t spans_len(const struct proof *p)
-{
-	return p->size <= OUTBOARD_GROUP ? 0
-					 : (size_t)outboard_span_count(p->size) * DIGEST_SIZE;
-}
-
-static int take_spans(struct reading *r, struct bytes spans, struct error *err)
-{
-	struct proof *p = r->proof;
-
-	if (spans.len == 0 || r->known) {
-		return 0;
-	}
-	if (spans.len > spans_len(p) - MIN(p->spans.len, spans_len(p))) {
-		return wrong(r, "more spans than it has", err);
-	}
-	buffer_append(&p->spans, spans.ptr, spans.len);
-	if (p->spans.len == spans_len(p) &&
-	    !outboard_verify_spans(&p->digest, p->size, p->spans.ptr)) {
-		return wrong(r, "spans that do not give its digest", err);
-	}
-	return 0;
-}
-
-static int take_groups(struct reading *r, const struct read_range_response *m,
-		       struct error *err)
-{
-	uint64_t span = m->offset / OUTBOARD_SPAN;
-	uint64_t first = span * (OUTBOARD_SPAN / OUTBOARD_GROUP);
-	uint64_t count = MIN(OUTBOARD_SPAN / OUTBOARD_GROUP,
-			     outboard_group_count(r->proof->size) - first);
-
-	if (m->groups.len == 0) {
-		return r->has_groups && r->span == span
-			       ? 0
-			       : wrong(r, "data of a span without its groups", err);
-	}
-	if (m->groups.len != count * DIGEST_SIZE ||
-	    !outboard_verify_span(r->proof->size, span,
-				  r->proof->spans.ptr + span * DIGEST_SIZE, m->groups.ptr)) {
-		return wrong(r, "groups that do not give the value of their span", err);
-	}
-	memcpy(r->groups, m->groups.ptr, m->groups.len);
-	r->has_groups = true;
-	r->span = span;
-	return 0;
-}
-
-/* At most one group: its hash is the digest. */
-static int check_whole(struct reading *r, struct bytes data, struct error *err)
-{
-	struct digest found;
-
-	digest_of(&found, data);
-	if (data.len != r->proof->size || !digest_equal(&found, &r->proof->digest)) {
-		return wrong(r, "other bytes", err);
-	}
-	return 0;
-}
-
-static int check_groups(struct reading *r, struct bytes data, struct error *err)
-{
-	uint64_t per_span = OUTBOARD_SPAN / OUTBOARD_GROUP;
-	uint64_t group = r->next / OUTBOARD_GROUP;
-
-	while (data.len) {
-		size_t n = MIN(data.len, (size_t)OUTBOARD_GROUP);
-
-		if (group / per_span != r->span ||
-		    !outboard_verify_group(r->proof->size, group,
-					   r->groups + group % per_span * DIGEST_SIZE,
-					   bytes_of(data.ptr, n))) {
-			return wrong(r, "other bytes", err);
-		}
-		data = bytes_of(data.ptr + n, data.len - n);
-		group++;
-	}
-	return 0;
-}
-
-static void copy_wanted(struct reading *r, struct bytes data)
-{
-	uint64_t from = MAX(r->offset, r->next);
-	uint64_t to = MIN(r->offset + r->len, r->next + data.len);
-
-	if (from < to) {
-		memcpy(r->buf + (from - r->offset), data.ptr + (from - r->next),
-		       (size_t)(to - from));
-	}
-}
-
-static int take_data(struct reading *r, const struct read_range_response *m, struct error *err)
-{
-	int rc;
-
-	if (m->data.len == 0) {
-		return 0;
-	}
-	if (r->proof->spans.len != spans_len(r->proof)) {
-		return wrong(r, "data before all spans", err);
-	}
-	if (m->offset != r->next || r->next > r->end || m->data.len > r->end - r->next) {
-		return wrong(r, "data that was not asked for", err);
-	}
-	if (spans_len(r->proof) == 0) {
-		rc = check_whole(r, m->data, err);
-	} else {
-		rc = take_groups(r, m, err);
-		rc = rc < 0 ? rc : check_groups(r, m->data, err);
-	}
-	if (rc == 0) {
-		copy_wanted(r, m->data);
-		r->next += m->data.len;
-		r->saw_end = r->saw_end || r->next == r->proof->size;
-	}
-	return rc;
-}
-
-/* Spans are wanted even where the range lies behind the end. */
-static bool complete(const struct reading *r)
-{
-	return r->has_size && r->proof->spans.len == spans_len(r->proof) && r->next >= r->end;
-}
-
-static int take_range(void *context, struct bytes message, struct error *err)
-{
-	struct reading *r = context;
-	struct read_range_response m;
-	int rc = answer_decode(&read_range_response_type, message, &m, err);
-
-	if (rc == 0 && !r->has_size) {
-		rc = take_size(r, m.size, err);
-	}
-	if (rc == 0) {
-		rc = take_spans(r, m.spans, err);
-	}
-	if (rc == 0) {
-		rc = take_data(r, &m, err);
-	}
-	return rc;
-}
-
-static void begin_reading(struct reading *r, struct proof *p, bool known)
-{
-	r->proof = p;
-	r->known = known;
-	r->has_size = false;
-	r->has_groups = false;
-	r->saw_end = false;
-	r->end = 0;
-	r->next = r->offset / OUTBOARD_GROUP * OUTBOARD_GROUP;
-}
-
 static struct proof *new_proof(const struct digest *digest)
 {
 	struct proof *p = xcalloc(1, sizeof(*p));
 
 	p->refs = 1;
-	p->digest = *digest;
+	p->known.digest = *digest;
 	return p;
 }
 
-static int read_once(struct range_source *s, struct reading *r, struct error *err)
+static int take_message(void *context, struct bytes message, struct error *err)
+{
+	return range_check_take(context, message, err);
+}
+
+static int read_once(struct range_source *s, struct range_check *c, struct error *err)
 {
 	struct buffer request cleanup(buffer_done) = {0};
 	struct read_range_request m = {
-		.digest = digest_bytes(&r->proof->digest),
-		.offset = r->offset,
-		.length = r->len,
-		.send_spans = !r->known,
+		.digest = digest_bytes(&c->proof->digest),
+		.offset = c->offset,
+		.length = c->len,
+		.send_spans = !c->known,
 	};
 
 	message_encode(&read_range_request_type, &m, &request);
 	int rc = peer_stream(s->peer, PEER_CAIRN("Objects/ReadRange"), buffer_bytes(&request),
-			     take_range, r, err);
+			     take_message, c, err);
 
-	if (rc > 0 && !complete(r)) {
-		rc = wrong(r, "less than was asked for", err);
+	if (rc > 0 && !range_check_complete(c)) {
+		rc = error_set(err, ERROR_CORRUPT, "blob %s: less than was asked for",
+			       digest_text(&c->proof->digest));
 	}
 	return rc;
 }
 
+/* What a caller wants; the check is of the last attempt. */
+struct range {
+	const struct digest *digest;
+	uint64_t offset;
+	void *buf;
+	size_t len;
+	struct range_check check;
+};
+
 /* A reference to what is known of the blob goes to *proof. */
-static int read_range(struct range_source *s, const struct digest *digest, struct reading *r,
-		      struct proof **proof, struct error *err)
+static int read_range(struct range_source *s, struct range *r, struct proof **proof,
+		      struct error *err)
 {
 	struct peer_retry retry = {0};
-	struct proof *p;
 	int rc;
 
 	do {
-		p = find_proof(s, digest);
-		begin_reading(r, p ? p : new_proof(digest), p != NULL);
-		p = r->proof;
-		rc = read_once(s, r, err);
+		struct proof *p = find_proof(s, r->digest);
+
+		p = p ? p : new_proof(r->digest);
+		range_check_init(&r->check, &p->known, r->offset, r->buf, r->len);
+		rc = read_once(s, &r->check, err);
 		if (rc > 0) {
-			keep_proof(s, p, r->saw_end);
+			keep_proof(s, p, r->check.saw_end);
 			*proof = p;
 			return rc;
 		}
 		proof_unref(s, p);
 	} while (rc < 0 && peer_retry(&retry, rc));
+	if (rc == -ERROR_CORRUPT) {
+		forget_proof(s, r->digest);
+		error_wrap(err, "%s", peer_address(s->peer));
+	}
 	return rc;
 }
 
@@ -408,42 +238,46 @@ static int read_range(struct range_source *s, const struct digest *digest, struc
  */
 static int prove_size(struct range_source *s, const struct proof *p, struct error *err)
 {
+	uint64_t size = p->known.size;
 	uint8_t byte;
-	struct reading r = {.source = s, .offset = p->size - 1, .buf = &byte, .len = 1};
+	struct range r = {
+		.digest = &p->known.digest, .offset = size - 1, .buf = &byte, .len = 1};
 	struct proof *again;
 
 	if (is_size_proved(s, p)) {
 		return 1;
 	}
-	int rc = read_range(s, &p->digest, &r, &again, err);
+	int rc = read_range(s, &r, &again, err);
 
-	if (rc > 0) {
-		rc = again->size == p->size && r.saw_end ? 1 : wrong(&r, "another size", err);
-		proof_unref(s, again);
+	if (rc <= 0) {
+		return rc;
 	}
+	if (again->known.size != size || !r.check.saw_end) {
+		rc = error_set(err, ERROR_CORRUPT, "%s: blob %s: another size than before",
+			       peer_address(s->peer), digest_text(&p->known.digest));
+	}
+	proof_unref(s, again);
 	return rc;
 }
 
 int range_source_read(struct range_source *s, const struct digest *digest, uint64_t offset,
 		      void *buf, size_t len, size_t *got, uint64_t *size, struct error *err)
 {
-	struct reading r = {.source = s, .buf = buf};
+	struct range r = {.digest = digest, .offset = offset, .buf = buf, .len = len};
 	struct proof *p;
-
-	/* No sum overflows, and no blob is that large. */
-	r.offset = MIN(offset, BLOB_PROOF_SIZE_MAX);
-	r.len = MIN(len, (size_t)BLOB_PROOF_SIZE_MAX);
-	int rc = read_range(s, digest, &r, &p, err);
+	int rc = read_range(s, &r, &p, err);
 
 	if (rc <= 0) {
 		return rc;
 	}
-	if (r.offset + r.len >= p->size && !r.saw_end) {
+	uint64_t at = r.check.offset;
+
+	if (at + r.check.len >= p->known.size && !r.check.saw_end) {
 		rc = prove_size(s, p, err);
 	}
 	if (rc > 0) {
-		*size = p->size;
-		*got = (size_t)MIN(r.len, p->size - MIN(r.offset, p->size));
+		*size = p->known.size;
+		*got = (size_t)MIN(r.check.len, p->known.size - MIN(at, p->known.size));
 	}
 	proof_unref(s, p);
 	return rc;
@@ -453,13 +287,13 @@ int range_source_size(struct range_source *s, const struct digest *digest, uint6
 		      struct error *err)
 {
 	uint8_t scratch[OUTBOARD_GROUP];
-	struct reading r = {.source = s, .buf = scratch, .len = sizeof(scratch)};
+	struct range r = {.digest = digest, .buf = scratch, .len = sizeof(scratch)};
 	struct proof *p;
-	int rc = read_range(s, digest, &r, &p, err);
+	int rc = read_range(s, &r, &p, err);
 
 	if (rc > 0) {
-		rc = r.saw_end ? 1 : prove_size(s, p, err);
-		*size = p->size;
+		rc = r.check.saw_end ? 1 : prove_size(s, p, err);
+		*size = p->known.size;
 		proof_unref(s, p);
 	}
 	return rc;
