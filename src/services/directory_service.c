@@ -21,6 +21,7 @@ void directory_service_init(struct directory_service *s,
 			    const struct directory_service_ops *ops)
 {
 	s->ops = ops;
+	s->fetches = ops->prefetch || !ops->get_nowait;
 	atomic_init(&s->refs, 1);
 }
 
@@ -128,7 +129,7 @@ void directory_service_prefetch(struct directory_service *s, const struct digest
 
 bool directory_service_fetches(const struct directory_service *s)
 {
-	return s->ops->prefetch || !s->ops->get_nowait;
+	return s->fetches;
 }
 
 int directory_service_discard(struct directory_service *s, const struct digest *digest,

@@ -96,6 +96,7 @@ struct directory_service_ops {
 struct directory_service {
 	const struct directory_service_ops *ops;
 	_Atomic unsigned refs;
+	bool fetches; /* set from the table; what stands before another sets what that says */
 };
 
 void directory_service_init(struct directory_service *s,

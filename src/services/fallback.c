@@ -131,6 +131,20 @@ static int blobs_size(struct blob_service *s, const struct digest *digest, uint6
 	return ask_blobs(&c, call_size, err);
 }
 
+static int call_has(void *context, size_t i, struct error *err)
+{
+	const struct blob_call *c = context;
+
+	return blob_service_has(c->blobs->members[i], c->digest, err);
+}
+
+static int blobs_has(struct blob_service *s, const struct digest *digest, struct error *err)
+{
+	struct blob_call c = {.blobs = blobs_of(s), .digest = digest};
+
+	return ask_blobs(&c, call_has, err);
+}
+
 static int call_open(void *context, size_t i, struct error *err)
 {
 	const struct blob_call *c = context;
@@ -260,10 +274,23 @@ static int blobs_sync(struct blob_service *s, struct error *err)
 	return rc;
 }
 
+/* Each goes on as if it were new; what one lost is lost. */
+static int blobs_recover(struct blob_service *s, struct error *err)
+{
+	struct fallback_blobs *f = blobs_of(s);
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < f->count; i++) {
+		rc = blob_service_recover(f->members[i], err);
+	}
+	return rc;
+}
+
 static const struct blob_service_ops blobs_ops = {
 	.name = "fallback",
 	.verifies_ranges = true,
 	.destroy = blobs_destroy,
+	.has = blobs_has,
 	.size = blobs_size,
 	.open = blobs_open,
 	.create = blobs_create,
@@ -273,6 +300,7 @@ static const struct blob_service_ops blobs_ops = {
 	.chunks = blobs_chunks,
 	.count = blobs_count,
 	.sync = blobs_sync,
+	.recover = blobs_recover,
 };
 
 static struct blob_service *blobs_new(const struct store *stores, size_t count)
@@ -351,7 +379,7 @@ static int directories_get_nowait(struct directory_service *s, const struct dige
 	return fallback_ask(c.directories->count, call_get, &c, err);
 }
 
-static int call_has(void *context, size_t i, struct error *err)
+static int call_has_directory(void *context, size_t i, struct error *err)
 {
 	const struct directory_call *c = context;
 
@@ -363,7 +391,24 @@ static int directories_has(struct directory_service *s, const struct digest *dig
 {
 	struct directory_call c = {.directories = directories_of(s), .digest = digest};
 
-	return fallback_ask(c.directories->count, call_has, &c, err);
+	return fallback_ask(c.directories->count, call_has_directory, &c, err);
+}
+
+static int call_gather(void *context, size_t i, struct error *err)
+{
+	const struct directory_call *c = context;
+	struct closure_walk *walk cleanup(cleanup_closure_walk) = NULL;
+
+	return directory_service_get_recursive(c->directories->members[i], c->digest, &walk,
+					       err);
+}
+
+static int directories_gather(struct directory_service *s, const struct digest *root,
+			      struct error *err)
+{
+	struct directory_call c = {.directories = directories_of(s), .digest = root};
+
+	return fallback_ask(c.directories->count, call_gather, &c, err);
 }
 
 static int call_put(void *context, size_t i, struct error *err)
@@ -416,6 +461,7 @@ static const struct directory_service_ops directories_ops = {
 	.has = directories_has,
 	.put = directories_put,
 	.prefetch = directories_prefetch,
+	.gather = directories_gather,
 	.sync = directories_sync,
 };
 
@@ -424,8 +470,10 @@ static struct directory_service *directories_new(const struct store *stores, siz
 	struct fallback_directories *f = xcalloc(1, sizeof(*f));
 
 	directory_service_init(&f->base, &directories_ops);
+	f->base.fetches = false;
 	f->count = count;
 	for (size_t i = 0; i < count; i++) {
+		f->base.fetches |= directory_service_fetches(stores[i].directories);
 		f->members[i] = directory_service_ref(stores[i].directories);
 	}
 	return &f->base;

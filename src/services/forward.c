@@ -19,6 +19,11 @@ void forward_blobs_done(struct forward_blobs *f)
 	blob_service_unref(f->inner);
 }
 
+int forward_blobs_has(struct blob_service *s, const struct digest *digest, struct error *err)
+{
+	return blob_service_has(inner_blobs(s), digest, err);
+}
+
 int forward_blobs_size(struct blob_service *s, const struct digest *digest, uint64_t *size,
 		       struct error *err)
 {
@@ -60,6 +65,18 @@ int forward_blobs_chunks(struct blob_service *s, const struct digest *digest,
 	return blob_service_chunks(inner_blobs(s), digest, out, err);
 }
 
+int forward_blobs_find_missing(struct blob_service *s, const struct digest *digests,
+			       size_t count, bool *missing, struct error *err)
+{
+	return blob_service_find_missing(inner_blobs(s), digests, count, missing, err);
+}
+
+int forward_blobs_get_many(struct blob_service *s, const struct blob_want *wants, size_t count,
+			   blob_take take, void *context, struct error *err)
+{
+	return blob_service_get_many(inner_blobs(s), wants, count, take, context, err);
+}
+
 int forward_blobs_count(struct blob_service *s, struct blob_counts *out, struct error *err)
 {
 	return blob_service_count(inner_blobs(s), out, err);
@@ -93,6 +110,7 @@ void forward_directories_init(struct forward_directories *f,
 			      struct directory_service *inner)
 {
 	directory_service_init(&f->base, ops);
+	f->base.fetches = directory_service_fetches(inner);
 	f->inner = directory_service_ref(inner);
 }
 
@@ -122,6 +140,13 @@ int forward_directories_has(struct directory_service *s, const struct digest *di
 	return directory_service_has(inner_directories(s), digest, err);
 }
 
+int forward_directories_find_missing(struct directory_service *s, const struct digest *digests,
+				     size_t count, bool *missing, struct error *err)
+{
+	return directory_service_find_missing(inner_directories(s), digests, count, missing,
+					      err);
+}
+
 int forward_directories_put(struct directory_service *s, struct directory *d, struct error *err)
 {
 	return directory_service_put(inner_directories(s), d, err);
@@ -136,6 +161,15 @@ int forward_directories_discard(struct directory_service *s, const struct digest
 				struct error *err)
 {
 	return directory_service_discard(inner_directories(s), digest, err);
+}
+
+/* To begin a walk is all that it takes. */
+int forward_directories_gather(struct directory_service *s, const struct digest *root,
+			       struct error *err)
+{
+	struct closure_walk *walk cleanup(cleanup_closure_walk) = NULL;
+
+	return directory_service_get_recursive(inner_directories(s), root, &walk, err);
 }
 
 int forward_directories_sync(struct directory_service *s, struct error *err)

@@ -43,6 +43,7 @@ void forward_records_init(struct forward_records *f, const struct record_table_o
 void forward_records_done(struct forward_records *f);
 
 /* For tables. What comes from inner's functions has been checked: verifies_ranges is true. */
+int forward_blobs_has(struct blob_service *s, const struct digest *digest, struct error *err);
 int forward_blobs_size(struct blob_service *s, const struct digest *digest, uint64_t *size,
 		       struct error *err);
 int forward_blobs_open(struct blob_service *s, const struct digest *digest,
@@ -56,6 +57,10 @@ int forward_blobs_read(struct blob_service *s, const struct digest *digest, uint
 		       void *buf, size_t len, unsigned flags, size_t *got, struct error *err);
 int forward_blobs_chunks(struct blob_service *s, const struct digest *digest,
 			 struct chunk_list *out, struct error *err);
+int forward_blobs_find_missing(struct blob_service *s, const struct digest *digests,
+			       size_t count, bool *missing, struct error *err);
+int forward_blobs_get_many(struct blob_service *s, const struct blob_want *wants, size_t count,
+			   blob_take take, void *context, struct error *err);
 int forward_blobs_count(struct blob_service *s, struct blob_counts *out, struct error *err);
 int forward_blobs_discard(struct blob_service *s, const struct digest *digest,
 			  struct error *err);
@@ -68,11 +73,15 @@ int forward_directories_get_nowait(struct directory_service *s, const struct dig
 				   uint8_t **encoding, size_t *len, struct error *err);
 int forward_directories_has(struct directory_service *s, const struct digest *digest,
 			    struct error *err);
+int forward_directories_find_missing(struct directory_service *s, const struct digest *digests,
+				     size_t count, bool *missing, struct error *err);
 int forward_directories_put(struct directory_service *s, struct directory *d,
 			    struct error *err);
 void forward_directories_prefetch(struct directory_service *s, const struct digest *root);
 int forward_directories_discard(struct directory_service *s, const struct digest *digest,
 				struct error *err);
+int forward_directories_gather(struct directory_service *s, const struct digest *root,
+			       struct error *err);
 int forward_directories_sync(struct directory_service *s, struct error *err);
 
 int forward_roots_lookup(struct root_nodes *r, struct bytes name, struct root_node *out,

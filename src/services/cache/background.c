@@ -1,6 +1,7 @@
 #include "services/cache/background.h"
 
 #include <pthread.h>
+#include <signal.h>
 
 #include "base/util.h"
 
@@ -77,11 +78,24 @@ void background_free(struct background *b)
 	free(b);
 }
 
+/* Signals are for the program's own threads. */
+static bool start(pthread_t *thread, struct background *b)
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	bool started = pthread_create(thread, NULL, background_main, b) == 0;
+
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return started;
+}
+
 void background_add(struct background *b, struct background_job *j)
 {
 	pthread_mutex_lock(&b->lock);
 	if (!b->started && !b->stopping) {
-		b->started = pthread_create(&b->thread, NULL, background_main, b) == 0;
+		b->started = start(&b->thread, b);
 	}
 	bool taken = b->started && !b->stopping && b->count < JOBS_MAX;
 

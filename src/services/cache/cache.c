@@ -109,6 +109,28 @@ void cache_near_has(struct cache *c, uint64_t bytes)
 	}
 }
 
+int cache_find_missing(struct cache *c, const struct cache_questions *q,
+		       const struct digest *digests, size_t count, bool *missing,
+		       struct error *err)
+{
+	struct digest *left cleanup(cleanup_free) = xcalloc(count, sizeof(*left));
+	bool *answers cleanup(cleanup_free) = xcalloc(count, sizeof(*answers));
+	size_t n = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		missing[i] = !q->near_has(c, &digests[i]);
+		if (missing[i]) {
+			left[n++] = digests[i];
+		}
+	}
+	int rc = n ? q->far_missing(c, left, n, answers, err) : 0;
+
+	for (size_t i = 0, k = 0; rc == 0 && i < count; i++) {
+		missing[i] = missing[i] && answers[k++];
+	}
+	return rc;
+}
+
 int cache_store(struct store *out, const struct store *near, const struct store *far,
 		const struct cache_options *options, struct error *err)
 {

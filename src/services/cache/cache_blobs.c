@@ -47,6 +47,19 @@ static int blobs_size(struct blob_service *s, const struct digest *digest, uint6
 	return rc > 0 ? rc : cache_far_size(c, digest, size, err);
 }
 
+static int blobs_has(struct blob_service *s, const struct digest *digest, struct error *err)
+{
+	struct cache *c = cache_of(s);
+	struct object *o cleanup(cleanup_object) = recall(c, digest);
+	struct error why;
+	int rc = o ? 1 : blob_service_has(c->near.blobs, digest, &why);
+
+	if (rc < 0) {
+		cache_near_unread(c, &why);
+	}
+	return rc > 0 ? rc : blob_service_has(c->far.blobs, digest, err);
+}
+
 /* ---- Whole blobs ---- */
 
 struct blob_fetch {
@@ -214,6 +227,25 @@ static int reader_fd(const struct blob_reader *r)
 	return c->near ? blob_reader_fd(c->near) : -1;
 }
 
+/* Far tells it for what is not here; who asks checks it. */
+static int reader_outboard(struct blob_reader *r, uint64_t first, size_t count, uint8_t *values,
+			   struct error *err)
+{
+	struct cache_reader *c = container_of(r, struct cache_reader, base);
+	struct blob_reader *far cleanup(cleanup_blob_reader) = NULL;
+
+	if (c->near) {
+		return blob_reader_outboard(c->near, first, count, values, err);
+	}
+	int rc = blob_service_open(cache_of(c->blobs)->far.blobs, &c->digest, &far, err);
+
+	if (rc == 0) {
+		return error_set(err, ERROR_UNAVAILABLE, "blob %s is not there any more",
+				 digest_text(&c->digest));
+	}
+	return rc < 0 ? rc : blob_reader_outboard(far, first, count, values, err);
+}
+
 static void reader_free(struct blob_reader *r)
 {
 	struct cache_reader *c = container_of(r, struct cache_reader, base);
@@ -226,6 +258,7 @@ static void reader_free(struct blob_reader *r)
 static const struct blob_reader_ops reader_ops = {
 	.pread = reader_pread,
 	.fd = reader_fd,
+	.outboard = reader_outboard,
 	.free = reader_free,
 };
 
@@ -475,10 +508,115 @@ static int blobs_sync(struct blob_service *s, struct error *err)
 	return blob_service_sync(c->far.blobs, err);
 }
 
+/* Near is written to at all times, and so goes on as it is. */
+static int blobs_recover(struct blob_service *s, struct error *err)
+{
+	return blob_service_recover(cache_of(s)->far.blobs, err);
+}
+
+/* ---- Many at once: what near has not, far is asked for together ---- */
+
+static bool near_has(struct cache *c, const struct digest *digest)
+{
+	struct object *o cleanup(cleanup_object) = recall(c, digest);
+
+	return o || blob_service_has(c->near.blobs, digest, NULL) > 0;
+}
+
+static int far_missing(struct cache *c, const struct digest *digests, size_t count,
+		       bool *missing, struct error *err)
+{
+	return blob_service_find_missing(c->far.blobs, digests, count, missing, err);
+}
+
+static int blobs_find_missing(struct blob_service *s, const struct digest *digests,
+			      size_t count, bool *missing, struct error *err)
+{
+	const struct cache_questions q = {.near_has = near_has, .far_missing = far_missing};
+
+	return cache_find_missing(cache_of(s), &q, digests, count, missing, err);
+}
+
+/* Those of the wants that far is asked for. */
+struct far_wants {
+	struct cache *cache;
+	struct blob_want *wants;
+	size_t *numbers; /* as the caller counts them */
+	size_t count;
+	blob_take take;
+	void *context;
+};
+
+static int take_far(void *context, size_t i, struct bytes content, struct error *err)
+{
+	const struct far_wants *f = context;
+	struct object *o cleanup(cleanup_object) = object_copy(content);
+
+	if (o) {
+		keep(f->cache, &f->wants[i].digest, o, false);
+	}
+	return f->take(f->context, f->numbers[i], content, err);
+}
+
+/* From near, where it is there, whole and of this size. What take says comes of it. */
+static int take_near(const struct far_wants *f, const struct blob_want *want, size_t i,
+		     uint8_t *buf, bool *found, struct error *err)
+{
+	struct cache *c = f->cache;
+	struct object *o cleanup(cleanup_object) = recall(c, &want->digest);
+	struct bytes content = o ? bytes_of(o->content, o->len) : bytes_of(buf, 0);
+
+	/* One byte more than it has, to see that there is none. */
+	*found = o || blob_service_read(c->near.blobs, &want->digest, 0, buf,
+					(size_t)want->size + 1, 0, &content.len, NULL) > 0;
+	*found &= content.len == want->size;
+	return *found ? f->take(f->context, i, content, err) : 0;
+}
+
+static int get_many(struct far_wants *f, const struct blob_want *wants, size_t count,
+		    struct error *err)
+{
+	uint8_t *buf cleanup(cleanup_free) = xmalloc((size_t)BLOB_MANY_SIZE_MAX + 1);
+
+	for (size_t i = 0; i < count; i++) {
+		bool found;
+		int rc = take_near(f, &wants[i], i, buf, &found, err);
+
+		if (rc != 0) {
+			return rc;
+		}
+		if (!found) {
+			f->wants[f->count] = wants[i];
+			f->numbers[f->count++] = i;
+		}
+	}
+	return f->count == 0 ? 0
+			     : blob_service_get_many(f->cache->far.blobs, f->wants, f->count,
+						     take_far, f, err);
+}
+
+static int blobs_get_many(struct blob_service *s, const struct blob_want *wants, size_t count,
+			  blob_take take, void *context, struct error *err)
+{
+	struct far_wants f = {
+		.cache = cache_of(s),
+		.wants = xcalloc(count, sizeof(*f.wants)),
+		.numbers = xcalloc(count, sizeof(*f.numbers)),
+		.take = take,
+		.context = context,
+	};
+	int rc = get_many(&f, wants, count, err);
+
+	free(f.wants);
+	free(f.numbers);
+	return rc;
+}
+
 static const struct blob_service_ops blobs_ops = {
 	.name = "cache",
 	.verifies_ranges = true,
 	.destroy = blobs_destroy,
+	.has = blobs_has,
 	.size = blobs_size,
 	.open = blobs_open,
 	.create = blobs_create,
@@ -486,8 +624,11 @@ static const struct blob_service_ops blobs_ops = {
 	.put_file = blobs_put_file,
 	.read = blobs_read,
 	.chunks = blobs_chunks,
+	.find_missing = blobs_find_missing,
+	.get_many = blobs_get_many,
 	.count = blobs_count,
 	.sync = blobs_sync,
+	.recover = blobs_recover,
 };
 
 struct blob_service *cache_blobs_new(struct cache *c)

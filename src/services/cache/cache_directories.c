@@ -129,6 +129,25 @@ static int directories_has(struct directory_service *s, const struct digest *dig
 	return rc > 0 ? rc : directory_service_has(c->far.directories, digest, err);
 }
 
+static bool near_has(struct cache *c, const struct digest *digest)
+{
+	return directory_service_has(c->near.directories, digest, NULL) > 0;
+}
+
+static int far_missing(struct cache *c, const struct digest *digests, size_t count,
+		       bool *missing, struct error *err)
+{
+	return directory_service_find_missing(c->far.directories, digests, count, missing, err);
+}
+
+static int directories_find_missing(struct directory_service *s, const struct digest *digests,
+				    size_t count, bool *missing, struct error *err)
+{
+	const struct cache_questions q = {.near_has = near_has, .far_missing = far_missing};
+
+	return cache_find_missing(cache_of(s), &q, digests, count, missing, err);
+}
+
 static int directories_put(struct directory_service *s, struct directory *d, struct error *err)
 {
 	struct cache *c = cache_of(s);
@@ -189,12 +208,17 @@ static int begin_walk(const struct prefetch *p, struct closure_walk **out, struc
 	return directory_service_get_recursive(c->far.directories, &p->root, out, err);
 }
 
-static bool fetch_closure(const struct prefetch *p, struct background *b)
+/*
+ * Asker: 0 when far has no such root. With no background, nothing but a fault ends it; one that
+ * comes later than at the root leaves it incomplete, which whoever walks will see.
+ */
+static int fetch_closure(const struct prefetch *p, struct background *b, bool *complete,
+			 struct error *err)
 {
 	struct closure_walk *walk cleanup(cleanup_closure_walk) = NULL;
-	int rc = begin_walk(p, &walk, NULL);
+	int found = begin_walk(p, &walk, err), rc = found;
 
-	while (rc > 0 && !background_stopping(b) && !p->cache->near_failed) {
+	while (rc > 0 && !(b && background_stopping(b)) && !p->cache->near_failed) {
 		struct directory *d cleanup(cleanup_directory) = NULL;
 
 		rc = closure_walk_next(walk, &d, NULL);
@@ -203,21 +227,28 @@ static bool fetch_closure(const struct prefetch *p, struct background *b)
 			object_unref(keep(p->cache, d, false));
 		}
 	}
-	return walk && rc == 0;
+	*complete = found > 0 && rc == 0;
+	return found;
 }
 
 enum root_state { ROOT_TRIED, ROOT_UNDER_WAY };
+
+static void note_failure(struct cache *c, const struct digest *root)
+{
+	pthread_mutex_lock(&c->roots_lock);
+	*digest_map_get(&c->roots, root) = ROOT_TRIED;
+	pthread_mutex_unlock(&c->roots_lock);
+}
 
 /* What goes wrong is found again, and told, when somebody asks for what is missing. */
 static void run_prefetch(struct background_job *j, struct background *b)
 {
 	struct prefetch *p = container_of(j, struct prefetch, job);
-	struct cache *c = p->cache;
+	bool complete;
 
-	if (!fetch_closure(p, b)) {
-		pthread_mutex_lock(&c->roots_lock);
-		*digest_map_get(&c->roots, &p->root) = ROOT_TRIED;
-		pthread_mutex_unlock(&c->roots_lock);
+	fetch_closure(p, b, &complete, NULL);
+	if (!complete) {
+		note_failure(p->cache, &p->root);
 	}
 	free_prefetch(j);
 }
@@ -236,6 +267,24 @@ static bool is_wanted(struct cache *c, const struct digest *root)
 	}
 	pthread_mutex_unlock(&c->roots_lock);
 	return wanted;
+}
+
+/* Who walks now does not wait for a closure that is coming: what is missing is asked for. */
+static int directories_gather(struct directory_service *s, const struct digest *root,
+			      struct error *err)
+{
+	const struct prefetch p = {.cache = cache_of(s), .root = *root};
+
+	if (!is_wanted(p.cache, root)) {
+		return directories_has(s, root, err);
+	}
+	bool complete;
+	int rc = fetch_closure(&p, NULL, &complete, err);
+
+	if (!complete) {
+		note_failure(p.cache, root);
+	}
+	return rc;
 }
 
 static void directories_prefetch(struct directory_service *s, const struct digest *root)
@@ -260,8 +309,10 @@ static const struct directory_service_ops directories_ops = {
 	.get = directories_get,
 	.get_nowait = directories_get_nowait,
 	.has = directories_has,
+	.find_missing = directories_find_missing,
 	.put = directories_put,
 	.prefetch = directories_prefetch,
+	.gather = directories_gather,
 	.sync = directories_sync,
 };
 

@@ -67,6 +67,18 @@ void cache_near_failed(struct cache *c, const struct error *err);
 /* Near gave no answer on an object: said, unless it is only not to be waited for. */
 void cache_near_unread(struct cache *c, const struct error *err);
 
+/* The two ways to ask whether objects are there. */
+struct cache_questions {
+	bool (*near_has)(struct cache *c, const struct digest *digest);
+	int (*far_missing)(struct cache *c, const struct digest *digests, size_t count,
+			   bool *missing, struct error *err);
+};
+
+/* Far is asked once, for those that near has not. */
+int cache_find_missing(struct cache *c, const struct cache_questions *q,
+		       const struct digest *digests, size_t count, bool *missing,
+		       struct error *err);
+
 struct blob_service *cache_blobs_new(struct cache *c);
 struct directory_service *cache_directories_new(struct cache *c);
 struct root_nodes *cache_roots_new(struct cache *c);
