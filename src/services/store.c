@@ -206,13 +206,14 @@ static int parse_address(const char *address, struct url *url,
 
 /* Stores that consist of stores, on the way to being opened by this thread. */
 struct nesting {
-	const struct nesting *outer;
+	struct nesting *outer;
 	const char *name; /* of the configuration; NULL: an address */
+	bool part_failed; /* a message names it already */
 };
 
 #define NESTING_MAX 16
 
-static _Thread_local const struct nesting *nesting;
+static _Thread_local struct nesting *nesting;
 
 typedef int (*address_call)(void *context, const struct store_scheme *scheme,
 			    const struct url *url, struct error *err);
@@ -255,7 +256,7 @@ static int call_with_address(const char *address, address_call call, void *conte
 			     struct error *err)
 {
 	const struct store_definition *d = find_definition(address);
-	const struct nesting here = {.outer = nesting, .name = d ? d->name : NULL};
+	struct nesting here = {.outer = nesting, .name = d ? d->name : NULL};
 	int rc = check_nesting(&here, err);
 
 	if (rc == 0) {
@@ -267,8 +268,11 @@ static int call_with_address(const char *address, address_call call, void *conte
 	if (rc < 0 && d) {
 		error_wrap(err, "%s, line %u: [store %s]",
 			   store_config_file(store_config_used()), d->line, d->name);
-	} else if (rc < 0) {
+	} else if (rc < 0 && !here.part_failed) {
 		error_wrap(err, "store '%s'", bytes_printable(bytes_of_string(address)));
+	}
+	if (here.outer) {
+		here.outer->part_failed |= rc < 0;
 	}
 	return rc;
 }
