@@ -209,9 +209,11 @@ struct nesting {
 	struct nesting *outer;
 	const char *name; /* of the configuration; NULL: an address */
 	bool part_failed; /* a message names it already */
+	unsigned parts;   /* of the outermost: stores in it, at any depth */
 };
 
 #define NESTING_MAX 16
+#define PARTS_MAX 256
 
 static _Thread_local struct nesting *nesting;
 
@@ -236,20 +238,25 @@ static const struct store_definition *find_definition(const char *address)
 	return c ? store_config_find(c, address) : NULL;
 }
 
-static int check_nesting(const struct nesting *here, struct error *err)
+static int check_nesting(struct nesting *here, struct error *err)
 {
+	struct nesting *outermost = here;
 	unsigned depth = 0;
 
-	for (const struct nesting *n = here->outer; n; n = n->outer) {
+	for (struct nesting *n = here->outer; n; n = n->outer) {
 		if (here->name && n->name && strcmp(here->name, n->name) == 0) {
 			return error_set(err, ERROR_INVALID, "this store is a part of itself");
 		}
+		outermost = n;
 		depth++;
 	}
-	return depth < NESTING_MAX
+	if (depth >= NESTING_MAX) {
+		return error_set(err, ERROR_LIMIT, "stores are nested more than %d deep",
+				 NESTING_MAX);
+	}
+	return ++outermost->parts <= PARTS_MAX
 		       ? 0
-		       : error_set(err, ERROR_LIMIT, "stores are nested more than %d deep",
-				   NESTING_MAX);
+		       : error_set(err, ERROR_LIMIT, "more than %d stores in one", PARTS_MAX);
 }
 
 static int call_with_address(const char *address, address_call call, void *context,

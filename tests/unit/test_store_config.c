@@ -235,6 +235,29 @@ static void test_depth(void **state unused)
 	buffer_done(&address);
 }
 
+/* Each four times the one before: what is written in a few lines is not opened for ever. */
+static void test_many(void **state unused)
+{
+	struct buffer text = {0};
+	char line[100];
+
+	buffer_append_string(&text, "[store s0]\naddress = memory://\n");
+	for (unsigned i = 1; i < 7; i++) {
+		snprintf(line, sizeof(line),
+			 "[store s%u]\ntype = fallback\nstores = s%u s%u s%u s%u\n", i, i - 1,
+			 i - 1, i - 1, i - 1);
+		buffer_append_string(&text, line);
+	}
+	buffer_append_byte(&text, '\0');
+	struct store_config *c = parse((const char *)text.ptr);
+
+	store_config_use(c);
+	check_open_fails("s6", ERROR_LIMIT, "more than 256 stores");
+	store_config_use(NULL);
+	store_config_free(c);
+	buffer_done(&text);
+}
+
 /* Things of different kinds in different stores. */
 static void test_parts(void **state unused)
 {
@@ -291,7 +314,8 @@ int main(void)
 		cmocka_unit_test(test_definitions), cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_bytes),       cmocka_unit_test(test_names),
 		cmocka_unit_test(test_addresses),   cmocka_unit_test(test_depth),
-		cmocka_unit_test(test_parts),       cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_many),        cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_sizes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
