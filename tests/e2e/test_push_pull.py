@@ -1,13 +1,12 @@
 """Copying trees between stores: push and pull."""
-import os
 import re
 import signal
 import subprocess
 
 import pytest
 
-from harness import (CAIRN, TIMEOUT, Store, assert_same_tree, cairn, environment, live_processes,
-                     pattern, start, wait_until, write)
+from harness import (CAIRN, TIMEOUT, Daemon, Store, assert_same_tree, clean_up_daemons, environment,
+                     live_processes, pattern, start, wait_until, write)
 from nix_paths import StorePath
 
 
@@ -151,12 +150,13 @@ def large(source):
     return source
 
 
-def interrupt_push(store, other, number):
+def interrupt_push(store, other, number, watched=None):
     """Sends a signal once the other store has grown."""
-    before = other.disk_usage()
+    watched = watched or other
+    before = watched.disk_usage()
     process = start([CAIRN, "--store", store.path, "push", "--to", other.path, "large", "--jobs=1"],
                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
-    wait_until(lambda: process.poll() is not None or other.disk_usage() > before + (4 << 20),
+    wait_until(lambda: process.poll() is not None or watched.disk_usage() > before + (4 << 20),
                "the push starts")
     process.send_signal(number)
     out, err = process.communicate(timeout=TIMEOUT)
@@ -185,3 +185,58 @@ def test_killed(store, other, large, folder):
     interrupt_push(store, other, signal.SIGKILL)
     push(store, other, "large")
     assert_has(other, "large", large, folder)
+
+
+# ---- Over gRPC ----
+
+class Remote:
+    """A store behind a daemon, for push and pull."""
+
+    def __init__(self, store, folder):
+        self.store = store
+        self.path = f"grpc+unix://{folder}/daemon"
+        self.daemon = Daemon([CAIRN, "--store", store.path, "daemon",
+                              f"--listen=unix:{folder}/daemon", "--list"], folder / "daemon.log")
+        self.daemon.wait_logged("listening")
+
+
+@pytest.fixture
+def remote(other, folder, sanitizer_folder):
+    made = Remote(other, folder)
+    yield made
+    clean_up_daemons([made.daemon])
+
+
+def test_remote(store, other, remote, sample, folder):
+    store.add(sample, "tree")
+    path = StorePath(sample / "sub", "path").put(store)
+    copied, there, objects, present = counts(push(store, remote, "--all"))
+    assert (copied, there, present) == (2, 0, 0)
+    assert other.roots() == store.roots()
+    assert counts(push(store, remote, "tree", "--check"))[2] == 0
+    third = Store(folder / "third")
+    assert counts(pull(third, remote, "--all")) == (2, 0, objects, 0)
+    assert_has(third, "tree", sample, folder)
+    assert third.cairn("nix", "verify", "--all", "--no-trust").code == 0
+    assert third.cairn("cat", f"{path.path}/hello").out == "hello\n"
+    # What is pushed is durable: the daemon has nothing left to say.
+    remote.daemon.stop(signal.SIGKILL)
+    remote.daemon.code = 0
+    assert_has(other, "tree", sample, folder)
+
+
+def test_remote_goes_on_after_a_kill(store, other, remote, large, folder):
+    store.add(large, "large")
+    interrupt_push(store, remote, signal.SIGKILL, watched=other)
+    copied, _, objects, present = counts(push(store, remote, "large"))
+    assert copied == 1
+    assert objects + present == 49
+    assert_has(other, "large", large, folder)
+
+
+def test_remote_is_gone(store, remote, sample):
+    store.add(sample, "tree")
+    remote.daemon.stop()
+    failed = push(store, remote, "tree", check=False)
+    assert failed.code == 5
+    assert remote.path in failed.err
