@@ -79,7 +79,7 @@ static void test_codec(void **state unused)
 static void test_damaged_frames(void **state unused)
 {
 	struct codec_pool pool;
-	uint8_t text[4000], frame[sizeof(text)];
+	uint8_t text[5000], frame[sizeof(text)];
 	struct bytes made;
 
 	codec_pool_init(&pool);
@@ -208,14 +208,14 @@ static void test_mixed_store(void **state unused)
 	store_close(&s);
 
 	open_store(&s, 0);
-	struct digest packed = put_text(&s, TEXT_SIZE, 2), tiny = put_text(&s, 300, 3);
+	struct digest packed = put_text(&s, TEXT_SIZE, 2), tiny = put_text(&s, 4000, 3);
 	struct digest random = put_blob(&s, 5000, 4);
 
 	sync_store(&s);
-	assert_true(pack_size() - first < (off_t)TEXT_SIZE / 2 + 6000);
+	assert_true(pack_size() - first < (off_t)TEXT_SIZE / 2 + 10000);
 	check_text(&s, &raw, TEXT_SIZE, 1);
 	check_text(&s, &packed, TEXT_SIZE, 2);
-	check_text(&s, &tiny, 300, 3);
+	check_text(&s, &tiny, 4000, 3);
 	check_blob(&s, 5000, 4);
 	store_close(&s);
 
@@ -227,7 +227,7 @@ static void test_mixed_store(void **state unused)
 	open_store(&s, 0);
 	check_text(&s, &raw, TEXT_SIZE, 1);
 	check_text(&s, &packed, TEXT_SIZE, 2);
-	check_text(&s, &tiny, 300, 3);
+	check_text(&s, &tiny, 4000, 3);
 	assert_int_equal(blob_service_has(s.blobs, &random, &err), 1);
 	store_close(&s);
 }
@@ -337,7 +337,7 @@ static void check_forgery(const struct forgery *f, enum error_code code)
 static void test_forged_records(void **state unused)
 {
 	struct codec_pool pool;
-	uint8_t text[4000];
+	uint8_t text[5000];
 	struct forgery f = {.record = {.kind = RECORD_BLOB, .encoding = ENCODING_ZSTD}};
 
 	codec_pool_init(&pool);
@@ -349,7 +349,7 @@ static void test_forged_records(void **state unused)
 	f.record.stored = (uint32_t)f.payload.len;
 	/* Sizes that are not those of the content, possible ones and impossible ones. */
 	static const uint64_t sizes[] = {
-		0, 1, 3999, 4001, CODEC_CONTENT_MAX, CODEC_CONTENT_MAX + 1, UINT64_MAX};
+		0, 1, 4999, 5001, CODEC_CONTENT_MAX, CODEC_CONTENT_MAX + 1, UINT64_MAX};
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		f.record.size = sizes[i];
@@ -381,7 +381,7 @@ static void test_forged_records(void **state unused)
 /* Every bit of a compressed record matters, or changes nothing. */
 static void test_flipped_bits(void **state unused)
 {
-	uint8_t expected[1000], got[sizeof(expected)], byte;
+	uint8_t expected[5000], got[sizeof(expected)], byte;
 	struct error err = {0};
 	struct store s;
 	char path[512];
