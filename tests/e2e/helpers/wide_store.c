@@ -1,9 +1,9 @@
 /*
- * Makes a store with a tree of any number of empty files, a thousand in each directory, all of
- * them different directories: much faster than an import of so many files, which would have to
- * exist first.
+ * Makes a store with a tree of any number of empty files, a thousand (or FILES) in each
+ * directory, all of them different directories: much faster than an import of so many files,
+ * which would have to exist first.
  *
- * usage: wide_store ADDRESS NAME DIRECTORIES
+ * usage: wide_store ADDRESS NAME DIRECTORIES [FILES]
  */
 
 #include <stdio.h>
@@ -11,7 +11,13 @@
 
 #include "services/store.h"
 
-#define FILES 1000u
+#define FILES 1000ul
+#define ENTRIES_MAX 10000000ul
+
+struct shape {
+	unsigned directories;
+	unsigned files; /* in each */
+};
 
 static int add(struct directory_builder *b, const char *prefix, unsigned number,
 	       const struct node *node, struct error *err)
@@ -38,28 +44,28 @@ static int put_directory(struct store *s, struct directory_builder *b, struct no
 }
 
 /* The names tell the directories apart. */
-static int put_folder(struct store *s, unsigned number, const struct node *file,
+static int put_folder(struct store *s, unsigned number, unsigned files, const struct node *file,
 		      struct node *out, struct error *err)
 {
 	struct directory_builder *b cleanup(cleanup_directory_builder) =
 		directory_builder_new();
 	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && i < FILES; i++) {
-		rc = add(b, "file", number * FILES + i, file, err);
+	for (unsigned i = 0; rc == 0 && i < files; i++) {
+		rc = add(b, "file", number * files + i, file, err);
 	}
 	return rc < 0 ? rc : put_directory(s, b, out, err);
 }
 
-static int fill(struct store *s, const char *name, unsigned directories, struct error *err)
+static int fill(struct store *s, const char *name, const struct shape *shape, struct error *err)
 {
 	struct directory_builder *b cleanup(cleanup_directory_builder) =
 		directory_builder_new();
 	struct node file = {.kind = NODE_FILE}, folder, top;
 	int rc = blob_service_put(s->blobs, bytes_of("", 0), &file.digest, err);
 
-	for (unsigned i = 0; rc == 0 && i < directories; i++) {
-		rc = put_folder(s, i, &file, &folder, err);
+	for (unsigned i = 0; rc == 0 && i < shape->directories; i++) {
+		rc = put_folder(s, i, shape->files, &file, &folder, err);
 		if (rc == 0) {
 			rc = add(b, "folder", i, &folder, err);
 		}
@@ -77,16 +83,20 @@ int main(int argc, char **argv)
 {
 	struct store s = {0};
 	struct error err;
-	unsigned long directories = argc == 4 ? strtoul(argv[3], NULL, 10) : 0;
+	bool fits = argc == 4 || argc == 5;
+	unsigned long directories = fits ? strtoul(argv[3], NULL, 10) : 0;
+	unsigned long files = argc == 5 ? strtoul(argv[4], NULL, 10) : FILES;
 
-	if (directories == 0 || directories > 1000000) {
-		fprintf(stderr, "usage: %s ADDRESS NAME DIRECTORIES\n", argv[0]);
+	if (directories == 0 || files == 0 || directories > ENTRIES_MAX ||
+	    files > ENTRIES_MAX / directories) {
+		fprintf(stderr, "usage: %s ADDRESS NAME DIRECTORIES [FILES]\n", argv[0]);
 		return 2;
 	}
+	const struct shape shape = {(unsigned)directories, (unsigned)files};
 	int rc = store_open(&s, argv[1], STORE_CREATE, &err);
 
 	if (rc == 0) {
-		rc = fill(&s, argv[2], (unsigned)directories, &err);
+		rc = fill(&s, argv[2], &shape, &err);
 	}
 	if (rc < 0) {
 		fprintf(stderr, "%s\n", err.text);
