@@ -155,8 +155,8 @@ int fs_save(struct fs *fs, struct buffer *out, struct error *err);
 int fs_restore(struct fs *fs, struct bytes state, struct error *err);
 
 /*
- * What INIT agreed on, for people: a line for each feature of the kernel that is used, or missed,
- * and what follows from it.
+ * What INIT agreed on, for people: a line for each feature of the kernel that is used, or
+ * missed, and what follows from it.
  */
 void fs_describe_session(const struct fs *fs, void (*line)(void *context, const char *text),
 			 void *context);

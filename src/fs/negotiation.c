@@ -83,9 +83,12 @@ static bool describe(const struct fs *fs, const struct feature *f, char *out, si
 
 	if (is_used(fs, f->flag)) {
 		snprintf(out, size, "%s: %s", f->name, f->with);
-	} else if (!f->without) {
+		return true;
+	}
+	if (!f->without) {
 		return false;
-	} else if (!(atomic_load(&fs->offered) & f->flag)) {
+	}
+	if (!(atomic_load(&fs->offered) & f->flag)) {
 		snprintf(out, size, "no %s, which %s%s: %s", f->name,
 			 f->since ? "comes with Linux " : "this kernel does not offer",
 			 f->since ? f->since : "", f->without);
