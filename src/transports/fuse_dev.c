@@ -483,7 +483,7 @@ static void install_wake_signal(void)
 int fuse_dev_run(struct fuse_dev *d, struct error *err)
 {
 	char counts[FS_REQUESTS_TEXT_SIZE];
-	struct bytes request = {.len = 0};
+	struct bytes request = bytes_of(d->request, 0);
 	int rc;
 
 	install_wake_signal();
