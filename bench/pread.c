@@ -3,6 +3,7 @@
  *
  *   pread seq FILE               read it from end to end, 1 MiB at a time
  *   pread rand FILE COUNT SEED   COUNT reads of 4 KiB at random aligned places
+ *   pread mmap FILE COUNT SEED   the same places of a mapping
  *
  * Prints one JSON object. The places depend on SEED alone, so that every contender gets the
  * same.
@@ -16,24 +17,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
+
+#include "clock.h"
 #include <unistd.h>
 
 #define SEQ_SIZE (1024 * 1024)
 #define RAND_SIZE 4096
 
 static char buffer[SEQ_SIZE];
-
-static double seconds_now(clockid_t clock)
-{
-	struct timespec ts;
-
-	if (clock_gettime(clock, &ts) != 0) {
-		err(1, "clock_gettime");
-	}
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
 
 /* splitmix64: enough to spread the places, and the same on every machine. */
 static uint64_t random_next(uint64_t *state)
@@ -63,15 +56,33 @@ static uint64_t read_random(int fd, uint64_t size, uint64_t count, uint64_t seed
 {
 	uint64_t places = size / RAND_SIZE;
 
-	if (places == 0) {
-		errx(1, "the file is smaller than one read");
-	}
 	for (uint64_t i = 0; i < count; i++) {
 		uint64_t place = random_next(&seed) % places;
 
 		if (pread(fd, buffer, RAND_SIZE, (off_t)(place * RAND_SIZE)) != RAND_SIZE) {
 			err(1, "pread");
 		}
+	}
+	return count * RAND_SIZE;
+}
+
+/* Takes from each place what read would copy. */
+static uint64_t read_mapped(int fd, uint64_t size, uint64_t count, uint64_t seed)
+{
+	const char *mapped = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+
+	if (mapped == MAP_FAILED) {
+		err(1, "mmap");
+	}
+	/* As pread has it: the next place is no neighbour, so nothing is to be read ahead. */
+	if (madvise((void *)(uintptr_t)mapped, size, MADV_RANDOM) != 0) {
+		err(1, "madvise");
+	}
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t place = random_next(&seed) % (size / RAND_SIZE);
+
+		memcpy(buffer, mapped + place * RAND_SIZE, RAND_SIZE);
+		__asm__ volatile("" : : "r"(buffer) : "memory");
 	}
 	return count * RAND_SIZE;
 }
@@ -91,28 +102,30 @@ static uint64_t number_parse(const char *text)
 
 int main(int argc, char **argv)
 {
-	double start = seconds_now(CLOCK_MONOTONIC);
-	double cpu = seconds_now(CLOCK_PROCESS_CPUTIME_ID);
+	double start = seconds_now();
+	double cpu = cpu_seconds_now();
 	struct stat st;
 	uint64_t bytes;
 	int fd;
 
 	if (!((argc == 3 && strcmp(argv[1], "seq") == 0) ||
-	      (argc == 5 && strcmp(argv[1], "rand") == 0))) {
-		errx(2, "usage: pread seq FILE | pread rand FILE COUNT SEED");
+	      (argc == 5 && (strcmp(argv[1], "rand") == 0 || strcmp(argv[1], "mmap") == 0)))) {
+		errx(2, "usage: pread seq FILE | pread rand|mmap FILE COUNT SEED");
 	}
 	fd = open(argv[2], O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		err(1, "open %s", argv[2]);
 	}
+	if (argc == 5 && st.st_size < RAND_SIZE) {
+		errx(1, "the file is smaller than one read");
+	}
 	if (argc == 3) {
 		bytes = read_sequential(fd);
 	} else {
-		bytes = read_random(fd, (uint64_t)st.st_size, number_parse(argv[3]),
-				    number_parse(argv[4]));
+		bytes = (argv[1][0] == 'm' ? read_mapped : read_random)(
+			fd, (uint64_t)st.st_size, number_parse(argv[3]), number_parse(argv[4]));
 	}
 	printf("{\"seconds\": %.9f, \"cpu_seconds\": %.9f, \"bytes\": %" PRIu64 "}\n",
-	       seconds_now(CLOCK_MONOTONIC) - start,
-	       seconds_now(CLOCK_PROCESS_CPUTIME_ID) - cpu, bytes);
+	       seconds_now() - start, cpu_seconds_now() - cpu, bytes);
 	return 0;
 }

@@ -2,7 +2,9 @@
  * The client of the tree scenarios: goes over every entry of a tree the way find, rsync or a
  * compiler's include search does, and says how long it took.
  *
+ *   walk names DIR   list every directory, stat nothing, as find does
  *   walk stat DIR    list every directory, stat every entry
+ *   walk small DIR   the same, and read the files of at most 4 KiB
  *   walk read DIR    the same, and read every file from end to end
  *   walk check DIR   the same, and sum up names, kinds, modes and contents in an
  * order-independent way: two trees with one sum are the same tree
@@ -21,15 +23,18 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 #define READ_SIZE (128 * 1024)
 #define DEPTH_MAX 512
 #define FNV_START UINT64_C(0xcbf29ce484222325)
 #define FNV_PRIME UINT64_C(0x100000001b3)
 
-enum mode { MODE_STAT, MODE_READ, MODE_CHECK };
+#define SMALL_SIZE 4096
+
+enum mode { MODE_NAMES, MODE_STAT, MODE_SMALL, MODE_READ, MODE_CHECK };
 
 struct walk {
 	enum mode mode;
@@ -93,7 +98,7 @@ static uint64_t visit_file(struct walk *w, int dir, const char *name, const stru
 	uint64_t before = w->bytes;
 
 	w->files++;
-	if (w->mode == MODE_STAT) {
+	if (w->mode == MODE_STAT || (w->mode == MODE_SMALL && st->st_size > SMALL_SIZE)) {
 		w->bytes += (uint64_t)st->st_size;
 		return hash;
 	}
@@ -111,7 +116,7 @@ static uint64_t visit_symlink(struct walk *w, int dir, const char *name, uint64_
 	ssize_t n;
 
 	w->symlinks++;
-	if (w->mode == MODE_STAT) {
+	if (w->mode == MODE_STAT || w->mode == MODE_SMALL) {
 		return hash;
 	}
 	n = readlinkat(dir, name, w->buffer, sizeof(w->buffer));
@@ -123,6 +128,36 @@ static uint64_t visit_symlink(struct walk *w, int dir, const char *name, uint64_
 
 static void visit_directory(struct walk *w, int fd, uint64_t path);
 
+static void descend(struct walk *w, int dir, const char *name, uint64_t path)
+{
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0) {
+		err(1, "open %s", name);
+	}
+	w->directories++;
+	visit_directory(w, fd, path);
+}
+
+/* What the directory says of the entry is all that is asked. */
+static void visit_name(struct walk *w, int dir, const struct dirent *entry)
+{
+	w->name_bytes += strlen(entry->d_name);
+	switch (entry->d_type) {
+	case DT_DIR:
+		descend(w, dir, entry->d_name, 0);
+		break;
+	case DT_REG:
+		w->files++;
+		break;
+	case DT_LNK:
+		w->symlinks++;
+		break;
+	default:
+		errx(1, "%s: the directory does not say what it is", entry->d_name);
+	}
+}
+
 static void visit_entry(struct walk *w, int dir, const char *name, uint64_t path)
 {
 	uint64_t hash = hash_bytes(hash_number(path, '/'), name, strlen(name));
@@ -133,13 +168,7 @@ static void visit_entry(struct walk *w, int dir, const char *name, uint64_t path
 	}
 	w->name_bytes += strlen(name);
 	if (S_ISDIR(st.st_mode)) {
-		int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-		if (fd < 0) {
-			err(1, "open %s", name);
-		}
-		w->directories++;
-		visit_directory(w, fd, hash);
+		descend(w, dir, name, hash);
 		hash = hash_number(hash, 'd');
 	} else if (S_ISREG(st.st_mode)) {
 		hash = visit_file(w, dir, name, &st, hash_number(hash, 'f'));
@@ -169,7 +198,12 @@ static void visit_directory(struct walk *w, int fd, uint64_t path)
 		errx(1, "directories are more than %d deep", DEPTH_MAX);
 	}
 	for (errno = 0; (entry = readdir(stream)); errno = 0) {
-		if (!is_dots(entry->d_name)) {
+		if (is_dots(entry->d_name)) {
+			continue;
+		}
+		if (w->mode == MODE_NAMES) {
+			visit_name(w, fd, entry);
+		} else {
 			visit_entry(w, fd, entry->d_name, path);
 		}
 	}
@@ -180,28 +214,19 @@ static void visit_directory(struct walk *w, int fd, uint64_t path)
 	closedir(stream);
 }
 
-static double seconds_now(clockid_t clock)
-{
-	struct timespec ts;
-
-	if (clock_gettime(clock, &ts) != 0) {
-		err(1, "clock_gettime");
-	}
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
 static enum mode mode_parse(const char *text)
 {
-	if (strcmp(text, "stat") == 0) {
-		return MODE_STAT;
+	static const char *const modes[] = {
+		[MODE_NAMES] = "names", [MODE_STAT] = "stat",   [MODE_SMALL] = "small",
+		[MODE_READ] = "read",   [MODE_CHECK] = "check",
+	};
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (strcmp(text, modes[i]) == 0) {
+			return (enum mode)i;
+		}
 	}
-	if (strcmp(text, "read") == 0) {
-		return MODE_READ;
-	}
-	if (strcmp(text, "check") == 0) {
-		return MODE_CHECK;
-	}
-	errx(2, "%s: not one of stat, read, check", text);
+	errx(2, "%s: not one of names, stat, small, read, check", text);
 }
 
 static void print_result(const struct walk *w, double seconds, double cpu)
@@ -224,17 +249,16 @@ int main(int argc, char **argv)
 	int fd;
 
 	if (argc != 3) {
-		errx(2, "usage: walk stat|read|check DIR");
+		errx(2, "usage: walk names|stat|small|read|check DIR");
 	}
 	w.mode = mode_parse(argv[1]);
-	start = seconds_now(CLOCK_MONOTONIC);
-	cpu = seconds_now(CLOCK_PROCESS_CPUTIME_ID);
+	start = seconds_now();
+	cpu = cpu_seconds_now();
 	fd = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0) {
 		err(1, "open %s", argv[2]);
 	}
 	visit_directory(&w, fd, FNV_START);
-	print_result(&w, seconds_now(CLOCK_MONOTONIC) - start,
-		     seconds_now(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+	print_result(&w, seconds_now() - start, cpu_seconds_now() - cpu);
 	return 0;
 }

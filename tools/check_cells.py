@@ -181,8 +181,9 @@ def count_junit(cell, path):
 
 # What takes long and is run in one cell: virtual machines (sanitizers see the same code with a
 # front end of ours), and what looks at the machine more than at the code.
-LONG_TESTS = [PROJECT / "tests/e2e" / name for name in ("test_scale.py", "test_stress.py",
-                                                        "test_virtiofs_guest.py")]
+LONG_TESTS = [PROJECT / "tests/e2e" / name
+              for name in ("test_bench.py", "test_scale.py", "test_stress.py",
+                           "test_virtiofs_guest.py")]
 
 
 def run_e2e(cell, slow=1, env=None, timeout=900, long=False):

@@ -43,6 +43,7 @@ class Contender:
     needs: tuple = ()  # programs that its commands start
     needs_root: bool = False
     needs_fuse: bool = False  # to mount; without it only the rest is measured
+    home_of: str = ""  # the contender whose {home} it uses, filled by the same command
     default: bool = True  # False: only when named by --contenders
 
     def missing(self, is_root):
@@ -93,14 +94,27 @@ def cairn(name, about, *, program="", to_import=(), to_mount=(), default=True):
         nar_result=(*unpacked, "nar", "dump", "{part}"))
 
 
+def mounted_otherwise(other, name, about, to_mount):
+    """The store of another contender, mounted with these options; all else is the other's."""
+    start = ("{program}", "--store", "{address}/store")
+    return Contender(
+        name, about, ours=True, needs_fuse=True, home_of=other.name, fill=other.fill,
+        mount=(*start, "mount", "{mnt}", "--list-root", *to_mount), umount=other.umount,
+        view=other.view)
+
+
 def shell(command):
     """For what takes two commands: {home} is $0, {tree} is $1 in it."""
     return ("sh", "-ec", command, "{home}", "{tree}")
 
 
 NATIVE = "native"
+# Ours, as the aims tell them apart.
+CACHED = "cairn"
+PASSED = "cairn-pass"
 MKSQUASHFS = ("mksquashfs", "{tree}", "{home}/image", "-comp", "zstd", "-quiet", "-no-progress")
 RESTIC = "export RESTIC_PASSWORD=x RESTIC_CACHE_DIR=$0/cache; "
+NIX_ADD = ("nix-store", "--store", "{home}/nix", "--add", "{tree}")
 # What archives are measured against; these do nothing else.
 NIX = "nix"
 SHA256 = "sha256"
@@ -108,15 +122,16 @@ SHA256 = "sha256"
 CONTENDERS = (
     Contender(NATIVE, "cp -a on the same file system", fill=("cp", "-a", "{tree}", "{home}/tree"),
               export=("cp", "-a", "{tree}", "{out}")),
-    cairn("cairn", "cairn as it comes"),
+    cairn(CACHED, "cairn as it comes"),
+    mounted_otherwise(cairn(CACHED, ""), PASSED, "large files read by the kernel",
+                      ("--io", "passthrough")),
     cairn("cairn-1", "one thread each", to_import=("--threads", "1"), to_mount=("--threads", "1"),
-          default=False),
-    cairn("cairn-pass", "large files read by the kernel", to_mount=("--io", "passthrough"),
           default=False),
     Contender("squashfs", "mksquashfs (zstd) and the kernel's reader", needs_root=True,
               fill=MKSQUASHFS, mount=("mount", "-o", "loop,ro", "{home}/image", "{mnt}"),
               umount=("umount", "{mnt}"), view="{mnt}", default=False),
     Contender("squashfuse", "the same image through squashfuse_ll", needs_fuse=True,
+              home_of="squashfs",
               fill=MKSQUASHFS, mount=("squashfuse_ll", "{home}/image", "{mnt}"),
               umount=("umount", "{mnt}"), view="{mnt}", needs_root=True, default=False),
     Contender("erofs", "mkfs.erofs and the kernel's reader", needs_root=True,
@@ -140,6 +155,8 @@ CONTENDERS = (
               fill=shell("ostree init --repo=$0/repo --mode=bare-user; "
                          "ostree commit --repo=$0/repo --branch=tree --tree=dir=$1"),
               refill=shell("ostree commit --repo=$0/repo --branch=tree --tree=dir=$1")),
+    Contender("nix-add", "nix-store --add into a store of its own", view="{mnt}", default=False,
+              fill=NIX_ADD, refill=NIX_ADD),
     Contender(NIX, "nix-store and nix-hash, from and to plain files",
               nar_dump=("nix-store", "--dump", "{source}"),
               nar_hash=("nix-hash", "--type", "sha256", "--base32", "{source}"),

@@ -17,6 +17,8 @@ DAEMON_END_TIMEOUT = 60
 SETTLE_SECONDS = 30
 RANDOM_READS = 20_000
 RANDOM_SEED = 1
+READERS = 8
+TOOLS = ("walk", "pread", "drain", "readers", "lookup")
 
 
 def say(text):
@@ -28,9 +30,9 @@ def build_tools(folder):
     folder.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC", "cc")
     shutil.copy(BENCH / "sha256", folder)
-    for name in ("walk", "pread", "drain"):
-        process.run([compiler, "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-o", folder / name,
-                     BENCH / f"{name}.c"], 120)
+    for name in TOOLS:
+        process.run([compiler, "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-pthread", "-o",
+                     folder / name, BENCH / f"{name}.c"], 120)
 
 
 def mounts_below(folder):
@@ -51,22 +53,45 @@ def unmount_all(folder):
         subprocess.run([*command, point], timeout=60, stderr=subprocess.DEVNULL)
 
 
+class DataSet:
+    """A tree that contenders take in, and what it holds."""
+
+    def __init__(self, name, tree, manifest):
+        self.name = name
+        self.tree = Path(tree)
+        self.manifest = manifest
+        self.sum = None  # of all names, modes and contents, once it was asked for
+        self.generated = self.tree.parent / "generated"  # of sources.py; elsewhere not there
+        self.objects = None  # digest of what was built of it
+        self.repository = None  # of git, for it
+
+    @property
+    def entries(self):
+        return sum(self.manifest[key] for key in ("files", "directories", "symlinks"))
+
+
 class Bench:
     """The state of a run. Everything lies below `work`, which is removed at its end."""
 
     def __init__(self, work, tree, manifest, contenders, timeout):
         self.work = Path(work)
-        self.tree = Path(tree)
-        self.manifest = manifest
-        self.entries = manifest["files"] + manifest["directories"] + manifest["symlinks"]
+        self.main = DataSet("main", tree, manifest)
+        self.sources = None  # a DataSet, for the scenarios that work with a source tree
         self.contenders = list(contenders)
         self.timeout = timeout
         self.cold = machine.can_drop_caches()
         self.samples = {}
         self.failed = {}
         self.round = 0
-        self.tree_sum = None
         self.archives = None
+
+    @property
+    def tree(self):
+        return self.main.tree
+
+    @property
+    def manifest(self):
+        return self.main.manifest
 
     def prepare(self):
         if any(byte <= 0x20 or byte == 0x5c for byte in os.fsencode(self.work)):
@@ -113,13 +138,16 @@ class Bench:
 
     # Places and commands
 
-    def places(self, contender):
-        base = self.work / contender.name
-        return {"tree": self.tree, "home": base / "home", "mnt": base / "mnt", "out": base / "out",
-                "tools": self.work / "tools"}
+    def places(self, contender, data=None):
+        data = data or self.main
+        base = self.work / contender.name / data.name
+        owner = self.work / (contender.home_of or contender.name) / data.name
+        return {"tree": data.tree, "home": owner / "home", "mnt": base / "mnt",
+                "out": base / "out", "tools": self.work / "tools"}
 
-    def run(self, contender, command, *, sample=False, pin=None, timeout=None, **places):
-        words = contender.words(command, **self.places(contender), **places)
+    def run(self, contender, command, *, data=None, sample=False, pin=None, timeout=None,
+            **places):
+        words = contender.words(command, **self.places(contender, data), **places)
         prefix = ["taskset", "-c", str(pin)] if pin is not None else []
         return process.run(prefix + words, timeout or self.timeout, sample=sample)
 
@@ -131,8 +159,8 @@ class Bench:
         """Runs a command that is one of our clients."""
         return json.loads(self.run(contender, command, **places).output)
 
-    def fresh_home(self, contender):
-        home = self.places(contender)["home"]
+    def fresh_home(self, contender, data=None):
+        home = self.places(contender, data)["home"]
         remove_tree(home)
         home.mkdir(parents=True)
         os.sync()
@@ -146,11 +174,11 @@ class Bench:
         self.remove(contender, "out")
         self.places(contender)["out"].parent.mkdir(parents=True, exist_ok=True)
 
-    def ensure_filled(self, contender):
+    def ensure_filled(self, contender, data=None):
         """For scenarios that need a store when the import scenarios did not leave one."""
-        if contender.keeps_home and not any(self.places(contender)["home"].glob("*")):
-            self.fresh_home(contender)
-            self.run(contender, contender.fill)
+        if contender.keeps_home and not any(self.places(contender, data)["home"].glob("*")):
+            self.fresh_home(contender, data)
+            self.run(contender, contender.fill, data=data)
             os.sync()
 
     # Clients
@@ -160,55 +188,68 @@ class Bench:
         done = process.run([*prefix, self.work / "tools" / tool, *arguments], self.timeout)
         return json.loads(done.output)
 
-    def walk(self, mode, folder, pin=None):
+    def walk(self, mode, folder, pin=None, data=None):
         """Goes over a tree; RunError when it is not the one it should be."""
-        seen = self.probe("walk", mode, folder, pin=pin)
-        for key in ("files", "directories", "symlinks", "bytes", "name_bytes"):
-            if seen[key] != self.manifest[key]:
-                raise process.RunError(f"{folder} has {seen[key]} {key} where the tree has "
-                                       f"{self.manifest[key]}")
-        return seen
+        keys = ("files", "directories", "symlinks", "name_bytes")
+        return expect(self.probe("walk", mode, folder, pin=pin), folder, data or self.main,
+                      keys if mode == "names" else (*keys, "bytes"))
+
+    def readers(self, folder, pin=None):
+        return expect(self.probe("readers", READERS, folder, pin=pin), folder, self.main,
+                      ("files", "bytes"))
 
     def large(self, mode, view, pin=None):
         path = Path(view) / self.manifest["large_file"]
-        extra = (RANDOM_READS, RANDOM_SEED) if mode == "rand" else ()
+        extra = () if mode == "seq" else (RANDOM_READS, RANDOM_SEED)
         seen = self.probe("pread", mode, path, *extra, pin=pin)
         if mode == "seq" and seen["bytes"] != self.manifest["large_bytes"]:
             raise process.RunError(f"{path}: {seen['bytes']} bytes came")
         return seen
 
-    def check(self, folder):
+    def check(self, folder, data=None):
         """Compares names, modes and contents with those of the tree."""
-        if self.tree_sum is None:
-            self.tree_sum = self.walk("check", self.tree)["sum"]
-        if self.walk("check", folder)["sum"] != self.tree_sum:
+        data = data or self.main
+        if data.sum is None:
+            data.sum = self.walk("check", data.tree, data=data)["sum"]
+        if self.walk("check", folder, data=data)["sum"] != data.sum:
             raise process.RunError(f"{folder} is not what was put in")
 
     def warm_tree(self):
         self.walk("read", self.tree)
 
 
+def expect(seen, folder, data, keys):
+    """What a client has seen must be what the data set holds."""
+    for key in keys:
+        if seen[key] != data.manifest[key]:
+            raise process.RunError(f"{folder} has {seen[key]} {key} where the tree has "
+                                   f"{data.manifest[key]}")
+    return seen
+
+
 class Mounted:
     """A contender whose tree can be seen; a context manager that always takes it away again."""
 
-    def __init__(self, bench, contender, *, cold=False, pin=None):
+    def __init__(self, bench, contender, *, data=None, cold=False, pin=None):
         self.bench = bench
         self.contender = contender
+        self.data = data
         self.pin = pin
         self.cold = cold
         self.daemons = set()
         self.mount_seconds = None
-        self.view = Path(contender.view.format(**bench.places(contender)))
+        self.view = Path(contender.view.format(**bench.places(contender, data)))
 
     def __enter__(self):
         if self.cold:
             machine.drop_caches()
         if self.contender.mount:
-            self.bench.places(self.contender)["mnt"].mkdir(parents=True, exist_ok=True)
+            places = self.bench.places(self.contender, self.data)
+            places["mnt"].mkdir(parents=True, exist_ok=True)
             before = process.children()
             try:
-                done = self.bench.run(self.contender, self.contender.mount, pin=self.pin,
-                                      timeout=MOUNT_TIMEOUT)
+                done = self.bench.run(self.contender, self.contender.mount, data=self.data,
+                                      pin=self.pin, timeout=MOUNT_TIMEOUT)
                 self.mount_seconds = done.seconds
             finally:
                 self.daemons = process.children() - before
@@ -218,7 +259,8 @@ class Mounted:
         if not self.contender.umount:
             return
         try:
-            self.bench.run(self.contender, self.contender.umount, timeout=MOUNT_TIMEOUT)
+            self.bench.run(self.contender, self.contender.umount, data=self.data,
+                           timeout=MOUNT_TIMEOUT)
         except process.RunError:
             unmount_all(self.bench.work)
             if kind is None:

@@ -69,12 +69,15 @@ def run(command, timeout=900, **options):
 # Debian packages
 
 
-def versioned_packages():
-    found = run(["apt-cache", "search", "--names-only", VERSIONED_PATTERN]).split("\n")
+def newest_packages(pattern, count):
+    """The names of the newest packages with such a name, the newest last."""
+    found = run(["apt-cache", "search", "--names-only", pattern]).split("\n")
     names = [line.split(" ")[0] for line in found if line]
     names.sort(key=lambda name: [int(part) for part in name.replace("-", ".").split(".")
                                  if part.isdigit()])
-    return names[-VERSIONED_COUNT:]
+    if len(names) < count:
+        raise SetupError(f"the archive has {len(names)} packages like {pattern}")
+    return names[-count:]
 
 
 def download_package(name, folder):
@@ -271,7 +274,7 @@ def make_full(folder):
         deb = download_package(name, debs)
         packages.append(deb.name)
         unpack_source(deb, tree, folder / "scratch")
-    for name in versioned_packages():
+    for name in newest_packages(VERSIONED_PATTERN, VERSIONED_COUNT):
         deb = download_package(name, debs)
         packages.append(deb.name)
         unpack_package(deb, tree / "versions" / name)

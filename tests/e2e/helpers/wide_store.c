@@ -1,9 +1,11 @@
 /*
- * Makes a store with a tree of any number of empty files, a thousand (or FILES) in each
- * directory, all of them different directories: much faster than an import of so many files,
- * which would have to exist first.
+ * Makes a store with a tree of any number of files, FILES of them in each directory, all of
+ * them different, directories and files: much faster than an import of so many files, which
+ * would have to exist first. The files can be listed and looked up, but not read: their
+ * contents are not in the store. ROOTS directories have names of their own as well: NAME0,
+ * NAME1 and so on.
  *
- * usage: wide_store ADDRESS NAME DIRECTORIES [FILES]
+ * usage: wide_store ADDRESS NAME DIRECTORIES [FILES [ROOTS]]
  */
 
 #include <stdio.h>
@@ -11,12 +13,13 @@
 
 #include "services/store.h"
 
-#define FILES 1000ul
-#define ENTRIES_MAX 10000000ul
+#define COUNT_MAX 1000000
 
 struct shape {
+	const char *name;
 	unsigned directories;
-	unsigned files; /* in each */
+	unsigned files; /* in each directory */
+	unsigned roots;
 };
 
 static int add(struct directory_builder *b, const char *prefix, unsigned number,
@@ -43,60 +46,92 @@ static int put_directory(struct store *s, struct directory_builder *b, struct no
 	return rc;
 }
 
-/* The names tell the directories apart. */
-static int put_folder(struct store *s, unsigned number, unsigned files, const struct node *file,
-		      struct node *out, struct error *err)
+static struct node make_file(uint32_t number)
+{
+	struct node file = {.kind = NODE_FILE, .size = sizeof(number)};
+
+	digest_of(&file.digest, bytes_of(&number, sizeof(number)));
+	return file;
+}
+
+static int put_folder(struct store *s, unsigned number, unsigned files, struct node *out,
+		      struct error *err)
 {
 	struct directory_builder *b cleanup(cleanup_directory_builder) =
 		directory_builder_new();
 	int rc = 0;
 
 	for (unsigned i = 0; rc == 0 && i < files; i++) {
-		rc = add(b, "file", number * files + i, file, err);
+		struct node file = make_file(number * files + i);
+
+		rc = add(b, "file", number * files + i, &file, err);
 	}
 	return rc < 0 ? rc : put_directory(s, b, out, err);
 }
 
-static int fill(struct store *s, const char *name, const struct shape *shape, struct error *err)
+static int put_root(struct store *s, const char *name, unsigned number, const struct node *node,
+		    struct error *err)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s%u", name, number);
+	return root_nodes_put(s->roots, bytes_of_string(text), node, false, err);
+}
+
+static int fill(struct store *s, const struct shape *shape, struct error *err)
 {
 	struct directory_builder *b cleanup(cleanup_directory_builder) =
 		directory_builder_new();
-	struct node file = {.kind = NODE_FILE}, folder, top;
-	int rc = blob_service_put(s->blobs, bytes_of("", 0), &file.digest, err);
+	struct node folder, top;
+	int rc = 0;
 
 	for (unsigned i = 0; rc == 0 && i < shape->directories; i++) {
-		rc = put_folder(s, i, shape->files, &file, &folder, err);
+		rc = put_folder(s, i, shape->files, &folder, err);
 		if (rc == 0) {
 			rc = add(b, "folder", i, &folder, err);
+		}
+		if (rc == 0 && i < shape->roots) {
+			rc = put_root(s, shape->name, i, &folder, err);
 		}
 	}
 	if (rc == 0) {
 		rc = put_directory(s, b, &top, err);
 	}
 	if (rc == 0) {
-		rc = root_nodes_put(s->roots, bytes_of_string(name), &top, false, err);
+		rc = root_nodes_put(s->roots, bytes_of_string(shape->name), &top, false, err);
 	}
 	return rc < 0 ? rc : store_sync(s, err);
+}
+
+/* 0 when it is no such count. */
+static unsigned count_of(const char *text, unsigned fallback)
+{
+	unsigned long count = text ? strtoul(text, NULL, 10) : fallback;
+
+	return count <= COUNT_MAX ? (unsigned)count : 0;
 }
 
 int main(int argc, char **argv)
 {
 	struct store s = {0};
 	struct error err;
-	bool fits = argc == 4 || argc == 5;
-	unsigned long directories = fits ? strtoul(argv[3], NULL, 10) : 0;
-	unsigned long files = argc == 5 ? strtoul(argv[4], NULL, 10) : FILES;
+	struct shape shape = {0};
 
-	if (directories == 0 || files == 0 || directories > ENTRIES_MAX ||
-	    files > ENTRIES_MAX / directories) {
-		fprintf(stderr, "usage: %s ADDRESS NAME DIRECTORIES [FILES]\n", argv[0]);
+	if (argc >= 4 && argc <= 6) {
+		shape = (struct shape){.name = argv[2],
+				       .directories = count_of(argv[3], 0),
+				       .files = count_of(argc > 4 ? argv[4] : NULL, 1000),
+				       .roots = count_of(argc > 5 ? argv[5] : NULL, 0)};
+	}
+	if (shape.directories == 0 || shape.files == 0) {
+		fprintf(stderr, "usage: %s ADDRESS NAME DIRECTORIES [FILES [ROOTS]]\n",
+			argv[0]);
 		return 2;
 	}
-	const struct shape shape = {(unsigned)directories, (unsigned)files};
 	int rc = store_open(&s, argv[1], STORE_CREATE, &err);
 
 	if (rc == 0) {
-		rc = fill(&s, argv[2], &shape, &err);
+		rc = fill(&s, &shape, &err);
 	}
 	if (rc < 0) {
 		fprintf(stderr, "%s\n", err.text);
