@@ -18,7 +18,8 @@ def data_of(bench, shape):
     directories, files, _ = SHAPES[shape]
     return DataSet(f"scale-{shape}", bench.tree,
                    {"files": directories * files, "directories": directories, "symlinks": 0,
-                    "bytes": 4 * directories * files, "name_bytes": directories * (12 + 10 * files)})
+                    "bytes": 4 * directories * files,
+                    "name_bytes": directories * (12 + 10 * files)})
 
 
 def ensure_store(bench, contender, shape):
