@@ -2,7 +2,6 @@
 
 from statistics import median
 
-from harness.contenders import NATIVE
 from harness.metrics import AGAINST_CONTENT, AIMS, GROUPS, METRICS, Base
 
 
