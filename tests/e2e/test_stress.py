@@ -23,7 +23,7 @@ def stress(folder, seconds, program=CAIRN):
 
 
 def test_no_fault(folder):
-    code, said = stress(folder, 15)
+    code, said = stress(folder, 12)
     assert (code, said["faults"]) == (0, [])
     names = {f"{reader} {mode}" for reader in READERS for mode in MODES}
     assert set(said["counts"]) >= names | {"import", "remount"}

@@ -9,7 +9,7 @@ import harness
 from . import trees
 
 MODES = ("auto", "cached", "passthrough")
-BASE_FILES = 3000
+BASE_FILES = 2000
 FIO_SECONDS = 2
 DROP_SECONDS = 2.0
 RECLAIM_SECONDS = 0.5
