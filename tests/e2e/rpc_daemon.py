@@ -5,6 +5,7 @@ import socket
 
 from harness import CAIRN, Daemon
 
+
 def free_port():
     with contextlib.closing(socket.socket()) as sock:
         sock.bind(("127.0.0.1", 0))

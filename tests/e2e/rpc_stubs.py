@@ -11,11 +11,17 @@ import sys
 import tempfile
 import types
 
+import grpc
 import grpc_tools
 import harness
 from grpc_tools import protoc
 
 FAMILIES = ("tvix", "snix")
+# Python's own limit of messages is 4 MiB; a Directory may be larger. And each channel is to be a
+# connection of its own.
+CHANNEL_OPTIONS = [("grpc.max_receive_message_length", 64 << 20),
+                   ("grpc.max_send_message_length", 64 << 20),
+                   ("grpc.use_local_subchannel_pool", 1)]
 
 
 def _rename(text, family):
@@ -78,3 +84,9 @@ class Family:
 
 
 families = {name: Family(name) for name in FAMILIES}
+
+
+def channel(target, credentials=None):
+    if credentials is None:
+        return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
