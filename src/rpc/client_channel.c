@@ -530,7 +530,6 @@ struct client_call {
 	struct buffer storage;      /* of the same, when it came in pieces */
 	bool under_way[TAG_COUNT];
 	bool began;     /* the metadata are on their way */
-	bool receives;  /* the peer's metadata were asked for */
 	bool sent_last; /* nothing more may be sent */
 	bool ended;     /* the status is there */
 	gpr_timespec until;
@@ -578,6 +577,9 @@ int client_call_start(struct client_channel *c, const char *method, struct clien
 	call->queue = take_queue(c);
 	exchange_init(&call->exchange);
 	call->call = create_call(c, call->queue, method, grpc_library_deadline(0));
+	/* The status of a call that the peer ends early comes only after the peer's metadata.
+	 */
+	add_receive_metadata(&ops, &call->exchange);
 	add_status(&ops, &call->exchange);
 	start_batch(call, &ops, TAG_STATUS);
 	more_time(call);
@@ -688,10 +690,6 @@ int client_call_receive(struct client_call *call, struct bytes *message, struct 
 	struct ops ops = {.count = 0};
 
 	if (!call->ended) {
-		if (!call->receives) {
-			call->receives = true;
-			add_receive_metadata(&ops, &call->exchange);
-		}
 		add_receive(&ops, &call->exchange);
 		start_batch(call, &ops, TAG_RECEIVE);
 		int rc = wait_for(call, TAG_RECEIVE, err);
