@@ -38,10 +38,12 @@ static int get_closure(struct store_methods *s, struct server_call *c,
 	struct directory *d;
 	int rc = directory_service_get_recursive(s->store->directories, digest, &walk, err);
 
-	if (rc <= 0) {
-		return rc < 0 ? rc : not_found("directory", digest, err);
+	if (rc < 0) {
+		return rc;
 	}
-	while ((rc = closure_walk_next(walk, &d, err)) > 0) {
+	/* Nothing comes when there is no root: clients of Tvix and snix take that for absence,
+	 * and any status for an error. */
+	while (walk && (rc = closure_walk_next(walk, &d, err)) > 0) {
 		struct rpc_message m = {0};
 
 		set_directory(&m, d);
