@@ -1,6 +1,7 @@
 """A server of somebody else: Python's gRPC, with blobs, directories and path infos in dicts.
 
-It does what it should until it is told otherwise: `peer.faults["BlobService/Read"] = fault` puts a
+Like snix it has no empty blob until somebody puts it, wants complete closures, and answers with an
+empty stream when all of a closure is absent. It does what it should until it is told otherwise: `peer.faults["BlobService/Read"] = fault` puts a
 function between the method and the client. A fault takes the iterator of the responses (which
 does nothing until it is asked for the first one), the call's context and the peer, and gives
 what the client gets instead.
@@ -150,6 +151,8 @@ class Services:
 
     def DirectoryService_Get(self, request, context):
         wanted, known = [request.digest], {request.digest}
+        if request.recursive and request.digest not in self.peer.directories:
+            return  # no status, as snix has it
         self.find(self.peer.directories, request.digest, context)
         while wanted:
             directory = self.castore.Directory.FromString(self.peer.directories[wanted.pop(0)])
@@ -212,7 +215,6 @@ class Peer:
         self.calls = collections.Counter()
         self.closing = threading.Event()
         self._lock = threading.Lock()
-        self.add_blob(b"")
         self._pool = concurrent.futures.ThreadPoolExecutor(THREADS)
         self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
         for name in names:
