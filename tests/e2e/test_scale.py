@@ -59,5 +59,5 @@ def test_huge_directory(store, mount):
         names = [entry.name for entry in entries]
     assert names == sorted(f"file{i:06}" for i in range(ENTRIES))
     for i in (0, ENTRIES // 2, ENTRIES - 1):
-        assert (folder / f"file{i:06}").read_bytes() == b""
+        assert (folder / f"file{i:06}").stat().st_size == 4
     assert not (folder / f"file{ENTRIES:06}").exists()
