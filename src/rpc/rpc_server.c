@@ -268,28 +268,6 @@ void rpc_server_stop(struct rpc_server *s)
 	(void)n;
 }
 
-/* Waits until all doors are closed; false when it takes longer. 0: as long as it takes. */
-static bool wait_closed(struct rpc_server *s, uint64_t milliseconds)
-{
-	struct timespec until;
-	int rc = 0;
-
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += (time_t)(milliseconds / 1000);
-	until.tv_nsec += (long)(milliseconds % 1000) * 1000000;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
-	pthread_mutex_lock(&s->lock);
-	while (s->closed_doors < s->door_count && rc == 0) {
-		rc = milliseconds ? pthread_cond_timedwait(&s->changed, &s->lock, &until)
-				  : pthread_cond_wait(&s->changed, &s->lock);
-	}
-	bool closed = s->closed_doors == s->door_count;
-
-	pthread_mutex_unlock(&s->lock);
-	return closed;
-}
-
 static void wake_watching(struct rpc_server *s)
 {
 	pthread_mutex_lock(&s->lock);
@@ -301,18 +279,50 @@ static void wake_watching(struct rpc_server *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+static struct timespec moment_after(uint64_t milliseconds)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	t.tv_sec += (time_t)(milliseconds / 1000);
+	t.tv_nsec += (long)(milliseconds % 1000) * 1000000;
+	t.tv_sec += t.tv_nsec / 1000000000;
+	t.tv_nsec %= 1000000000;
+	return t;
+}
+
+/*
+ * Calls may end until then. A connection without calls is not waited for: its peer was asked to
+ * close it, and may be somebody who never does.
+ */
+static void let_calls_end(struct rpc_server *s)
+{
+	const struct timespec until = moment_after(s->options.drain);
+	int rc = 0;
+
+	pthread_mutex_lock(&s->lock);
+	while (s->closed_doors < s->door_count && s->running && rc == 0) {
+		rc = pthread_cond_timedwait(&s->changed, &s->lock, &until);
+	}
+	if (s->running) {
+		log_info("%zu calls that have not ended are given up", s->running);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
 static void drain(struct rpc_server *s)
 {
 	close_doors(s);
 	wake_watching(s);
-	if (wait_closed(s, MAX(s->options.drain, (uint64_t)1))) {
-		return;
-	}
-	log_info("calls that have not ended are given up");
+	let_calls_end(s);
 	for (size_t i = 0; i < s->door_count; i++) {
 		grpc_library.grpc_server_cancel_all_calls(s->doors[i].grpc);
 	}
-	(void)wait_closed(s, 0);
+	pthread_mutex_lock(&s->lock);
+	while (s->closed_doors < s->door_count) {
+		pthread_cond_wait(&s->changed, &s->lock);
+	}
+	pthread_mutex_unlock(&s->lock);
 }
 
 int rpc_server_run(struct rpc_server *s, struct error *err)

@@ -44,8 +44,8 @@ struct rpc_server {
 
 	_Atomic uint64_t calls, failed_calls, received_bytes, sent_bytes;
 
-	pthread_mutex_t lock; /* guards everything below */
-	pthread_cond_t changed;
+	pthread_mutex_t lock;   /* guards everything below */
+	pthread_cond_t changed; /* a door has closed, or a call has ended */
 	pthread_t *threads;
 	size_t thread_count;
 	size_t waiting;                    /* threads that wait for a call */

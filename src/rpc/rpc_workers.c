@@ -146,6 +146,7 @@ static struct server_call *next_queued(struct rpc_server *s, struct server_call 
 	} else {
 		s->running--;
 		s->waiting++;
+		pthread_cond_broadcast(&s->changed);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return c;

@@ -14,6 +14,7 @@ import pwd
 import select
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -188,6 +189,30 @@ def force_unmount(path):
                        timeout=TIMEOUT, check=False)
         if mount_entry(path) is None:
             return
+
+
+# ---- Sockets ----
+
+def connect(path):
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(30)
+    client.connect(str(path))
+    return client
+
+
+def listener(path, kind=socket.SOCK_STREAM):
+    made = socket.socket(socket.AF_UNIX, kind)
+    made.bind(str(path))
+    if kind == socket.SOCK_STREAM:
+        made.listen()
+    return made
+
+
+# Starts a program as a service manager does that has sockets for it; the first argument is one.
+ACTIVATE = [sys.executable, "-c", """import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=sys.argv[2])
+os.execv(sys.argv[3], sys.argv[3:])"""]
 
 
 class Daemon:

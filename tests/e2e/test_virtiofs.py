@@ -5,11 +5,11 @@ import pathlib
 import signal
 import socket
 import stat
-import sys
 
 import pytest
 
-from harness import AS_ROOT, CAIRN, Store, as_user, cairn, executable_for_user, give_to_user, run
+from harness import (ACTIVATE, AS_ROOT, CAIRN, Store, as_user, cairn, connect, executable_for_user,
+                     give_to_user, listener, run)
 from virtiofs_daemon import SANITIZED
 
 in_sandbox = pytest.mark.skipif(SANITIZED, reason="sanitizers need what the sandbox refuses")
@@ -19,21 +19,6 @@ in_sandbox = pytest.mark.skipif(SANITIZED, reason="sanitizers need what the sand
 def filled(store, sample):
     store.add(sample, "sample")
     return store
-
-
-def connect(path):
-    client = socket.socket(socket.AF_UNIX)
-    client.settimeout(30)
-    client.connect(str(path))
-    return client
-
-
-def listener(path, kind=socket.SOCK_STREAM):
-    made = socket.socket(socket.AF_UNIX, kind)
-    made.bind(str(path))
-    if kind == socket.SOCK_STREAM:
-        made.listen()
-    return made
 
 
 def test_says_when_it_listens(filled, virtiofs):
@@ -167,13 +152,6 @@ def test_descriptor_of_another_kind(filled, folder, kind):
                               pass_fds=[] if kind == "closed" else [number])
     assert result.code == 2
     assert f"descriptor {number}" in result.err
-
-
-# Starts a program as a service manager does that has sockets for it; the first argument is one.
-ACTIVATE = [sys.executable, "-c", """import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=sys.argv[2])
-os.execv(sys.argv[3], sys.argv[3:])"""]
 
 
 def test_socket_activation(filled, virtiofs, folder):
