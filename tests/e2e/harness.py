@@ -60,7 +60,8 @@ class Result:
 
 
 def environment(extra=None):
-    env = {k: v for k, v in os.environ.items() if k not in ("CAIRN_STORE", "XDG_DATA_HOME")}
+    ours = ("CAIRN_STORE", "CAIRN_CONFIG", "XDG_DATA_HOME", "XDG_CONFIG_HOME")
+    env = {k: v for k, v in os.environ.items() if k not in ours}
     env.update(extra or {})
     return env
 

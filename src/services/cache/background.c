@@ -11,7 +11,9 @@ struct background {
 	pthread_mutex_t lock; /* guards the rest */
 	pthread_cond_t change;
 	pthread_t thread;
-	bool started, stopping;
+	bool started;
+	bool ending;   /* when there are no more jobs */
+	bool stopping; /* now */
 	struct background_job *first, **end;
 	unsigned count;
 };
@@ -46,6 +48,9 @@ static void *background_main(void *arg)
 	while (!b->stopping) {
 		struct background_job *j = take_locked(b);
 
+		if (!j && b->ending) {
+			break;
+		}
 		if (!j) {
 			pthread_cond_wait(&b->change, &b->lock);
 			continue;
@@ -58,13 +63,11 @@ static void *background_main(void *arg)
 	return NULL;
 }
 
-void background_free(struct background *b)
+static void end(struct background *b, bool now)
 {
-	if (!b) {
-		return;
-	}
 	pthread_mutex_lock(&b->lock);
-	b->stopping = true;
+	b->ending = true;
+	b->stopping = now;
 	pthread_cond_broadcast(&b->change);
 	pthread_mutex_unlock(&b->lock);
 	if (b->started) {
@@ -76,6 +79,16 @@ void background_free(struct background *b)
 	pthread_cond_destroy(&b->change);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
+}
+
+void background_finish(struct background *b)
+{
+	end(b, false);
+}
+
+void background_cancel(struct background *b)
+{
+	end(b, true);
 }
 
 /* Signals are for the program's own threads. */
@@ -94,10 +107,10 @@ static bool start(pthread_t *thread, struct background *b)
 void background_add(struct background *b, struct background_job *j)
 {
 	pthread_mutex_lock(&b->lock);
-	if (!b->started && !b->stopping) {
+	if (!b->started && !b->ending) {
 		b->started = start(&b->thread, b);
 	}
-	bool taken = b->started && !b->stopping && b->count < JOBS_MAX;
+	bool taken = b->started && !b->ending && b->count < JOBS_MAX;
 
 	if (taken) {
 		j->next = NULL;

@@ -18,8 +18,9 @@ struct background_job {
 };
 
 struct background *background_new(void);
-/* Waits for the job that runs; those that wait are freed. */
-void background_free(struct background *b);
+/* Waits for all jobs; or for the one that runs, and those that wait are freed. */
+void background_finish(struct background *b);
+void background_cancel(struct background *b);
 /* Takes over the job, and frees it when too many wait or no thread can be had. */
 void background_add(struct background *b, struct background_job *j);
 /* For long jobs: they should end now. */

@@ -21,8 +21,8 @@ static void cache_free(struct cache *c)
 {
 	struct error err;
 
-	background_free(c->fetcher);
-	background_free(c->keeper);
+	background_cancel(c->fetcher);
+	background_finish(c->keeper);
 	if (c->unsynced && store_sync(&c->near, &err) < 0) {
 		cache_near_failed(c, &err);
 	}

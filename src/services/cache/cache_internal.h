@@ -19,8 +19,8 @@ struct cache {
 	 */
 	struct object_lru *recent;
 	struct range_store *ranges;
-	struct background *keeper;     /* syncs near and gives it records and names */
-	struct background *fetcher;    /* closures to come, and blobs that are complete */
+	struct background *keeper;     /* for near: syncs, complete blobs, records and names */
+	struct background *fetcher;    /* closures to come */
 	_Atomic uint64_t unsynced;     /* bytes put to near since it was synced */
 	_Atomic bool near_failed;      /* that was said */
 	_Atomic int64_t far_failed_at; /* CLOCK_MONOTONIC, in ns; 0: it did not, last time */

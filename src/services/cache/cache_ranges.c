@@ -73,17 +73,15 @@ static void free_completion(struct background_job *j)
 	free(container_of(j, struct completion, job));
 }
 
-/* Asker: 0 when a part went meanwhile, or it is time to end. */
-static int copy_ranges(const struct completion *p, struct background *b, struct blob_writer *w,
-		       struct error *err)
+/* Asker: 0 when a part went meanwhile. */
+static int copy_ranges(const struct completion *p, struct blob_writer *w, struct error *err)
 {
 	uint8_t *buf cleanup(cleanup_free) = xmalloc(SPAN);
 
 	for (uint64_t at = 0; at < p->size; at += SPAN) {
 		size_t len = (size_t)MIN(SPAN, p->size - at);
 
-		if (background_stopping(b) ||
-		    !range_store_read(p->cache->ranges, &p->digest, p->size, at, buf, len)) {
+		if (!range_store_read(p->cache->ranges, &p->digest, p->size, at, buf, len)) {
 			return 0;
 		}
 		int rc = blob_writer_write(w, bytes_of(buf, len), err);
@@ -96,7 +94,7 @@ static int copy_ranges(const struct completion *p, struct background *b, struct 
 }
 
 /* Asker: 1 when near has the blob for good. */
-static int complete(const struct completion *p, struct background *b, struct error *err)
+static int complete(const struct completion *p, struct error *err)
 {
 	struct blob_service *near = p->cache->near.blobs;
 	struct blob_writer *w;
@@ -106,7 +104,7 @@ static int complete(const struct completion *p, struct background *b, struct err
 	if (rc < 0) {
 		return rc;
 	}
-	rc = copy_ranges(p, b, w, err);
+	rc = copy_ranges(p, w, err);
 	if (rc <= 0) {
 		blob_writer_free(w);
 		return rc;
@@ -122,11 +120,11 @@ static int complete(const struct completion *p, struct background *b, struct err
 	return rc < 0 ? rc : 1;
 }
 
-static void run_completion(struct background_job *j, struct background *b)
+static void run_completion(struct background_job *j, struct background *b unused)
 {
 	struct completion *p = container_of(j, struct completion, job);
 	struct error err;
-	int rc = complete(p, b, &err);
+	int rc = complete(p, &err);
 
 	if (rc < 0) {
 		cache_near_failed(p->cache, &err);
@@ -149,7 +147,7 @@ static void keep(struct cache *c, const struct digest *digest, uint64_t size, ui
 	p->cache = c;
 	p->digest = *digest;
 	p->size = size;
-	background_add(c->fetcher, &p->job);
+	background_add(c->keeper, &p->job);
 }
 
 int cache_ranges_keep_start(struct cache *c, const struct digest *digest, struct bytes start,
