@@ -173,6 +173,9 @@ static void test_names(void **state unused)
 	store_config_free(c);
 }
 
+static const char all_parts[] = "parts://?blobs=memory://&directories=memory://&"
+				"roots=memory://&path-infos=memory://";
+
 static void test_addresses(void **state unused)
 {
 	static const char *const valid[] = {
@@ -180,8 +183,7 @@ static void test_addresses(void **state unused)
 		"cache://?near=memory%3a%2f%2f&far=lru://?store=memory://",
 		"lru://?store=memory://&size=1M",
 		"fallback://?stores=memory://%20lru://%3fstore%3dmemory://",
-		"parts://?blobs=memory://&directories=memory://&roots=memory://&"
-		"path-infos=memory://",
+		all_parts,
 		"cache://?near=memory://&far=cache://%3fnear%3dmemory://%26far%3dmemory:///..",
 	};
 	static const struct {

@@ -67,6 +67,11 @@ void cache_near_failed(struct cache *c, const struct error *err);
 /* Near gave no answer on an object: said, unless it is only not to be waited for. */
 void cache_near_unread(struct cache *c, const struct error *err);
 
+int cache_writer_new(struct cache *c, struct blob_writer **out, struct error *err);
+/* See blob_service_put_file(). */
+int cache_put_file(struct cache *c, int fd, uint64_t size, struct blob_watch *watch,
+		   struct digest *out, struct error *err);
+
 /* The two ways to ask whether objects are there. */
 struct cache_questions {
 	bool (*near_has)(struct cache *c, const struct digest *digest);

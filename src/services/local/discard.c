@@ -38,7 +38,7 @@ int local_object_discard(struct local_view *v, enum index_table table,
 	if (rc == 0) {
 		rc = index_write_begin(v->index, &w, err);
 	}
-	if (rc < 0) {
+	if (rc != 0) {
 		return rc;
 	}
 	rc = delete_object(w, table, digest, err);
