@@ -48,21 +48,53 @@ static void fill_node(struct node *out, const struct stat *st, const struct dige
 	};
 }
 
-/* Did this file not change since an earlier import? Then its node is known. */
-static bool find_seen(const struct ingest *in, const struct stat *st, struct node *out)
+static bool unchanged_since(const struct seen_value *seen, const struct stat *st)
 {
-	struct seen_key key = key_of(st);
-	struct seen_value seen;
+	return seen->size == (uint64_t)st->st_size && seen->mtime_ns == ns_of(st->st_mtim) &&
+	       seen->ctime_ns == ns_of(st->st_ctim);
+}
 
-	/* What the cache cannot tell is read: a failure of it is no failure of the import. */
-	if (seen_cache_lookup(in->store->seen, &key, &seen, NULL) <= 0 ||
-	    seen.size != (uint64_t)st->st_size || seen.mtime_ns != ns_of(st->st_mtim) ||
-	    seen.ctime_ns != ns_of(st->st_ctim)) {
-		return false;
+static void count_known(struct ingest_stats *stats, const struct node *node)
+{
+	atomic_fetch_add_explicit(&stats->bytes, node->size, memory_order_relaxed);
+	atomic_fetch_add_explicit(&stats->files, 1, memory_order_relaxed);
+}
+
+void ingest_find_seen(struct ingest_worker *w, int dirfd, struct ingest_known *known,
+		      size_t count)
+{
+	const struct ingest *in = w->ingest;
+	struct seen_key keys[INGEST_KNOWN_MAX];
+	struct seen_value seen[INGEST_KNOWN_MAX];
+	struct stat st[INGEST_KNOWN_MAX];
+	bool found[INGEST_KNOWN_MAX];
+	size_t place[INGEST_KNOWN_MAX], asked = 0;
+
+	if (!in->store->seen || !in->options.use_seen) {
+		return;
 	}
-	fill_node(out, st, &seen.digest);
-	atomic_fetch_add_explicit(&in->stats->bytes, out->size, memory_order_relaxed);
-	return true;
+	/* Of what cannot be stat'ed, or is no file any more, whoever reads it will tell. */
+	for (size_t i = 0; i < count; i++) {
+		if (fstatat(dirfd, known[i].name, &st[asked], AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISREG(st[asked].st_mode)) {
+			keys[asked] = key_of(&st[asked]);
+			place[asked++] = i;
+		}
+	}
+	/* What the cache cannot tell is read: a failure of it is no failure of the import. */
+	if (asked == 0 ||
+	    seen_cache_lookup(in->store->seen, keys, asked, seen, found, NULL) < 0) {
+		return;
+	}
+	for (size_t i = 0; i < asked; i++) {
+		struct ingest_known *k = &known[place[i]];
+
+		k->seen = found[i] && unchanged_since(&seen[i], &st[i]);
+		if (k->seen) {
+			fill_node(&k->node, &st[i], &seen[i].digest);
+			count_known(in->stats, &k->node);
+		}
+	}
 }
 
 /*
@@ -125,6 +157,7 @@ static void remember(const struct file *f, struct timespec began, const struct d
 		.digest = *digest,
 	};
 	struct seen_value old;
+	bool found;
 	int64_t settled = ns_of(began) - NS_PER_S;
 
 	if (!seen || value.mtime_ns >= settled || value.ctime_ns >= settled ||
@@ -132,7 +165,8 @@ static void remember(const struct file *f, struct timespec began, const struct d
 		return;
 	}
 	/* Reading everything again need not write everything again. */
-	if (!in->options.use_seen && seen_cache_lookup(seen, &key, &old, NULL) > 0 &&
+	if (!in->options.use_seen &&
+	    seen_cache_lookup(seen, &key, 1, &old, &found, NULL) == 0 && found &&
 	    same_seen(&old, &value)) {
 		return;
 	}
@@ -256,8 +290,8 @@ static int read_file(struct file *f, bool alone, struct node *out, struct error 
 	return 1;
 }
 
-static int open_and_read(struct ingest_worker *w, int dirfd, const char *name, bool alone,
-			 struct node *out, struct error *err)
+int ingest_read_file(struct ingest_worker *w, int dirfd, const char *name, bool alone,
+		     struct node *out, struct error *err)
 {
 	struct file f = {.worker = w, .fd = ingest_open(w, dirfd, name, O_RDONLY)};
 
@@ -267,28 +301,8 @@ static int open_and_read(struct ingest_worker *w, int dirfd, const char *name, b
 	int r = read_file(&f, alone, out, err);
 
 	close(f.fd);
-	return r;
-}
-
-int ingest_file(struct ingest_worker *w, int dirfd, const char *name, bool alone,
-		struct node *out, struct error *err)
-{
-	struct ingest *in = w->ingest;
-	int r = 0;
-
-	if (in->store->seen && in->options.use_seen) {
-		struct stat st;
-
-		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
-			return ingest_entry_errno(err, errno, "cannot stat");
-		}
-		r = S_ISREG(st.st_mode) ? find_seen(in, &st, out) : set_changed(err);
-	}
-	if (r == 0) {
-		r = open_and_read(w, dirfd, name, alone, out, err);
-	}
 	if (r > 0) {
-		atomic_fetch_add_explicit(&in->stats->files, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&w->ingest->stats->files, 1, memory_order_relaxed);
 	}
 	return r;
 }

@@ -45,6 +45,7 @@ struct ingest_worker {
 	struct work *work;                /* NULL outside of work_run */
 	uint8_t *buffer;                  /* INGEST_WHOLE_MAX + 1 bytes */
 	char target[NODE_TARGET_MAX + 2]; /* of the symlink read last */
+	struct ingest_known *known;       /* INGEST_KNOWN_MAX: of the piece being worked on */
 	bool atime_denied;                /* O_NOATIME was refused once */
 	bool device_known;
 	bool device_trusted; /* its times can be relied on for seen files */
@@ -79,12 +80,27 @@ int ingest_scan(struct ingest_worker *w, struct ingest_dir *parent, int dirfd, c
 		struct ingest_dir **out, struct error *err);
 void ingest_dir_free(struct ingest_dir *d);
 
+/* A file by its name, and what an earlier import left known of it. */
+struct ingest_known {
+	const char *name;
+	bool seen; /* it did not change since: the node is set */
+	struct node node;
+};
+
+#define INGEST_KNOWN_MAX WORK_PIECE
+
 /*
- * Imports a regular file. Unless alone, a large one is left to a later call: asker, 0 then.
+ * Looks at up to INGEST_KNOWN_MAX files of one directory at once, and counts those that did not
+ * change. `seen` of the others stays false; they are to be read.
+ */
+void ingest_find_seen(struct ingest_worker *w, int dirfd, struct ingest_known *known,
+		      size_t count);
+/*
+ * Reads a regular file in. Unless alone, a large one is left to a later call: asker, 0 then.
  * The message has no path.
  */
-int ingest_file(struct ingest_worker *w, int dirfd, const char *name, bool alone,
-		struct node *out, struct error *err);
+int ingest_read_file(struct ingest_worker *w, int dirfd, const char *name, bool alone,
+		     struct node *out, struct error *err);
 /* Reads a symlink; the target is in w->target. The message has no path. */
 int ingest_symlink(struct ingest_worker *w, int dirfd, const char *name, struct node *out,
 		   struct error *err);

@@ -22,10 +22,12 @@ struct seen_value {
 
 struct seen_cache;
 
+#define SEEN_KEYS_MAX 64
+
 struct seen_cache_ops {
-	/* Asker. */
-	int (*lookup)(struct seen_cache *c, const struct seen_key *key, struct seen_value *out,
-		      struct error *err);
+	/* See seen_cache_lookup(). */
+	int (*lookup)(struct seen_cache *c, const struct seen_key *keys, size_t count,
+		      struct seen_value *out, bool *found, struct error *err);
 	/* Remembers; becomes durable with the next sync of the store. */
 	int (*remember)(struct seen_cache *c, const struct seen_key *key,
 			const struct seen_value *value, struct error *err);
@@ -36,10 +38,12 @@ struct seen_cache {
 	const struct seen_cache_ops *ops;
 };
 
-static inline int seen_cache_lookup(struct seen_cache *c, const struct seen_key *key,
-				    struct seen_value *out, struct error *err)
+/* Looks up at most SEEN_KEYS_MAX keys at once: found[i] says whether out[i] was set. */
+static inline int seen_cache_lookup(struct seen_cache *c, const struct seen_key *keys,
+				    size_t count, struct seen_value *out, bool *found,
+				    struct error *err)
 {
-	return c->ops->lookup(c, key, out, err);
+	return c->ops->lookup(c, keys, count, out, found, err);
 }
 
 static inline int seen_cache_remember(struct seen_cache *c, const struct seen_key *key,

@@ -494,18 +494,22 @@ static struct seen_slot *find_slot(struct seen_table *t, const struct seen_key *
 	return NULL;
 }
 
-static int seen_lookup(struct seen_cache *c, const struct seen_key *key, struct seen_value *out,
-		       struct error *err unused)
+static int seen_lookup(struct seen_cache *c, const struct seen_key *keys, size_t count,
+		       struct seen_value *out, bool *found, struct error *err unused)
 {
 	struct seen_table *t = container_of(c, struct seen_table, base);
-	struct seen_slot *slot = find_slot(t, key);
 
-	if (!slot) {
-		return 0;
+	assert_true(count <= SEEN_KEYS_MAX);
+	for (size_t i = 0; i < count; i++) {
+		struct seen_slot *slot = find_slot(t, &keys[i]);
+
+		found[i] = slot != NULL;
+		if (slot) {
+			t->hits++;
+			out[i] = slot->value;
+		}
 	}
-	t->hits++;
-	*out = slot->value;
-	return 1;
+	return 0;
 }
 
 static int seen_remember(struct seen_cache *c, const struct seen_key *key,

@@ -482,6 +482,54 @@ static void test_put_file(void **state unused)
 	store_close(&s);
 }
 
+static struct seen_value seen_value_of(uint64_t inode)
+{
+	struct seen_value v = {.size = inode + 1,
+			       .mtime_ns = -(int64_t)inode,
+			       .ctime_ns = INT64_MAX - (int64_t)inode};
+
+	memset(v.digest.bytes, (int)inode, DIGEST_SIZE);
+	return v;
+}
+
+/* Every second inode was seen; asked for in no order. */
+static void test_seen(void **state unused)
+{
+	struct seen_key keys[SEEN_KEYS_MAX];
+	struct seen_value values[SEEN_KEYS_MAX];
+	bool found[SEEN_KEYS_MAX];
+	struct error err = {0};
+	struct store s;
+
+	open_store(&s, STORE_CREATE);
+	for (uint64_t inode = 0; inode < 10000; inode += 2) {
+		struct seen_key key = {.device = 7, .inode = inode};
+		struct seen_value value = seen_value_of(inode);
+
+		assert_int_equal(seen_cache_remember(s.seen, &key, &value, &err), 0);
+	}
+	assert_int_equal(store_sync(&s, &err), 0);
+	assert_int_equal(seen_cache_lookup(s.seen, keys, 0, values, found, &err), 0);
+	for (size_t i = 0; i < SEEN_KEYS_MAX; i++) {
+		keys[i] = (struct seen_key){.device = 7, .inode = i * 7919 % 10000};
+	}
+	keys[4].device = 8;
+	assert_int_equal(seen_cache_lookup(s.seen, keys, SEEN_KEYS_MAX, values, found, &err),
+			 0);
+	for (size_t i = 0; i < SEEN_KEYS_MAX; i++) {
+		struct seen_value expected = seen_value_of(keys[i].inode);
+
+		assert_int_equal(found[i], keys[i].device == 7 && keys[i].inode % 2 == 0);
+		if (found[i]) {
+			assert_int_equal(values[i].size, expected.size);
+			assert_int_equal(values[i].mtime_ns, expected.mtime_ns);
+			assert_int_equal(values[i].ctime_ns, expected.ctime_ns);
+			assert_true(digest_equal(&values[i].digest, &expected.digest));
+		}
+	}
+	store_close(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -495,6 +543,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_writer_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_put_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_seen, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("local store", tests, NULL, NULL);

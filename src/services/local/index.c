@@ -359,6 +359,20 @@ static int find(struct index *ix, enum index_table table, struct bytes key, MDB_
 	return rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "get");
 }
 
+/* Asker, of a value that was found. */
+static int copy_value(enum index_table table, MDB_val v, void *value, size_t size,
+		      struct error *err)
+{
+	if (!v.mv_data || v.mv_size != size) {
+		return error_set(
+			err, ERROR_CORRUPT,
+			"the index of the store is damaged (table %s: a value of %zu bytes)",
+			table_names[table], v.mv_size);
+	}
+	memcpy(value, v.mv_data, size);
+	return 1;
+}
+
 int index_get(struct index *ix, enum index_table table, struct bytes key, void *value,
 	      size_t size, struct error *err)
 {
@@ -366,19 +380,53 @@ int index_get(struct index *ix, enum index_table table, struct bytes key, void *
 	MDB_val v = {0};
 	int rc = find(ix, table, key, &txn, &v, err);
 
-	if (rc <= 0) {
+	if (rc > 0) {
+		rc = copy_value(table, v, value, size, err);
+		read_end(ix, txn);
+	}
+	return rc;
+}
+
+/* Asker. A cursor looks first at the page where it found the key before. */
+static int get_at_cursor(MDB_cursor *cursor, enum index_table table, struct bytes key,
+			 void *value, size_t size, struct error *err)
+{
+	MDB_val k = val_of(key), v = {0};
+	int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET);
+
+	if (rc == MDB_NOTFOUND) {
+		return 0;
+	}
+	return rc ? lmdb_error(err, rc, "get") : copy_value(table, v, value, size, err);
+}
+
+int index_get_many(struct index *ix, enum index_table table, const uint8_t *keys,
+		   size_t key_size, size_t count, uint8_t *values, size_t value_size,
+		   bool *found, struct error *err)
+{
+	MDB_cursor *cursor = NULL;
+	MDB_txn *txn = NULL;
+	int rc = find_table(ix, (int)table, err);
+
+	memset(found, 0, count * sizeof(*found));
+	if (rc > 0) {
+		rc = read_begin(ix, &txn, err);
+	}
+	if (rc || !txn) {
 		return rc;
 	}
-	if (v.mv_data && v.mv_size == size) {
-		memcpy(value, v.mv_data, size);
-	} else {
-		rc = error_set(
-			err, ERROR_CORRUPT,
-			"the index of the store is damaged (table %s: a value of %zu bytes)",
-			table_names[table], v.mv_size);
+	rc = mdb_cursor_open(txn, ix->tables[table], &cursor);
+	rc = rc ? lmdb_error(err, rc, "open cursor") : 0;
+	for (size_t i = 0; rc >= 0 && i < count; i++) {
+		rc = get_at_cursor(cursor, table, bytes_of(keys + i * key_size, key_size),
+				   values + i * value_size, value_size, err);
+		found[i] = rc > 0;
+	}
+	if (cursor) {
+		mdb_cursor_close(cursor);
 	}
 	read_end(ix, txn);
-	return rc;
+	return MIN(rc, 0);
 }
 
 int index_get_append(struct index *ix, enum index_table table, struct bytes key,

@@ -52,6 +52,14 @@ void index_close(struct index *ix);
 /* Asker. Copies the value, which must have exactly this size (ERROR_CORRUPT otherwise). */
 int index_get(struct index *ix, enum index_table table, struct bytes key, void *value,
 	      size_t size, struct error *err);
+/*
+ * Looks up many keys in one read; cheapest in their order. The keys and the values, all of one
+ * size (ERROR_CORRUPT otherwise), lie behind each other. found[i] says whether there is an i-th
+ * value.
+ */
+int index_get_many(struct index *ix, enum index_table table, const uint8_t *keys,
+		   size_t key_size, size_t count, uint8_t *values, size_t value_size,
+		   bool *found, struct error *err);
 /* Asker, for values of any size: appends to out. */
 int index_get_append(struct index *ix, enum index_table table, struct bytes key,
 		     struct buffer *out, struct error *err);

@@ -18,20 +18,33 @@ static void encode_key(uint8_t out[SEEN_KEY_SIZE], const struct seen_key *key)
 	put_be64(out + 8, key->inode);
 }
 
-static int seen_lookup(struct seen_cache *c, const struct seen_key *key, struct seen_value *out,
-		       struct error *err)
+static void decode_value(struct seen_value *out, const uint8_t in[SEEN_VALUE_SIZE])
 {
-	uint8_t k[SEEN_KEY_SIZE], v[SEEN_VALUE_SIZE];
+	out->size = get_le64(in);
+	out->mtime_ns = (int64_t)get_le64(in + 8);
+	out->ctime_ns = (int64_t)get_le64(in + 16);
+	memcpy(out->digest.bytes, in + 24, DIGEST_SIZE);
+}
 
-	encode_key(k, key);
-	int rc = index_get(store_of(c)->index, INDEX_SEEN, bytes_of(k, sizeof(k)), v, sizeof(v),
-			   err);
+static int seen_lookup(struct seen_cache *c, const struct seen_key *keys, size_t count,
+		       struct seen_value *out, bool *found, struct error *err)
+{
+	uint8_t encoded[SEEN_KEYS_MAX][SEEN_KEY_SIZE] = {{0}};
+	uint8_t values[SEEN_KEYS_MAX][SEEN_VALUE_SIZE];
 
-	if (rc > 0) {
-		out->size = get_le64(v);
-		out->mtime_ns = (int64_t)get_le64(v + 8);
-		out->ctime_ns = (int64_t)get_le64(v + 16);
-		memcpy(out->digest.bytes, v + 24, DIGEST_SIZE);
+	if (count == 0) {
+		return 0;
+	}
+	for (size_t i = 0; i < count; i++) {
+		encode_key(encoded[i], &keys[i]);
+	}
+	int rc = index_get_many(store_of(c)->index, INDEX_SEEN, encoded[0], SEEN_KEY_SIZE,
+				count, values[0], SEEN_VALUE_SIZE, found, err);
+
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		if (found[i]) {
+			decode_value(&out[i], values[i]);
+		}
 	}
 	return rc;
 }
