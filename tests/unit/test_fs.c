@@ -196,6 +196,9 @@ static void test_requests_are_counted(void **state)
 static void test_attributes(void **state)
 {
 	struct driver *d = *state;
+	const struct node huge = {.kind = NODE_DIRECTORY, .size = 1000};
+
+	put_root(d, "huge", huge);
 	struct fuse_entry_out a = walk(d, "tree/a");
 	struct fuse_entry_out b = walk(d, "tree/b");
 	struct fuse_entry_out link = walk(d, "tree/link");
@@ -213,6 +216,10 @@ static void test_attributes(void **state)
 	assert_int_equal(sub.attr.size, 2); /* in, and deep in it */
 	assert_int_not_equal(sub.attr.nlink, 0);
 	assert_int_equal(big.attr.blocks, BIG_SIZE / 512);
+	/* Only large directories are worth large listings. */
+	assert_int_equal(big.attr.blksize, 4096);
+	assert_int_equal(sub.attr.blksize, 4096);
+	assert_int_equal(walk(d, "huge").attr.blksize, 262144);
 	assert_int_equal(a.entry_valid, UINT64_MAX);
 	assert_int_equal(a.attr_valid, UINT64_MAX);
 	assert_int_equal(a.attr.mtime | a.attr.ctime | a.attr.uid | a.attr.gid, 0);
