@@ -11,7 +11,7 @@ import tempfile
 import pytest
 
 import harness
-from conftest import Daemons, Guests
+from conftest import Guests, VirtiofsDaemons
 from harness import HELPERS, SLOW, Store, pattern, run, wait_until, write
 from nix_paths import StorePath
 from virtiofs_daemon import SANITIZED
@@ -99,7 +99,7 @@ class World:
             "/sums/sizes": hashes(self.tree, "sizes"),
             "/bin/guest_xattr": HELPERS / "guest_xattr",
         }
-        self.daemons = Daemons(folder)
+        self.daemons = VirtiofsDaemons(folder)
         self.guests = Guests(folder)
         self.daemon = self.daemons(self.store, "--xattr")
         self.guest = self.boot()
