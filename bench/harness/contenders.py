@@ -43,6 +43,7 @@ class Contender:
     needs: tuple = ()  # programs that its commands start
     needs_root: bool = False
     needs_fuse: bool = False  # to mount; without it only the rest is measured
+    slow: bool = False  # takes trees in only in the first round
     home_of: str = ""  # the contender whose {home} it uses, filled by the same command
     default: bool = True  # False: only when named by --contenders
 
@@ -127,7 +128,7 @@ CONTENDERS = (
                       ("--io", "passthrough")),
     cairn("cairn-1", "one thread each", to_import=("--threads", "1"), to_mount=("--threads", "1"),
           default=False),
-    Contender("squashfs", "mksquashfs (zstd) and the kernel's reader", needs_root=True,
+    Contender("squashfs", "mksquashfs (zstd) and the kernel's reader", needs_root=True, slow=True,
               fill=MKSQUASHFS, mount=("mount", "-o", "loop,ro", "{home}/image", "{mnt}"),
               umount=("umount", "{mnt}"), view="{mnt}", default=False),
     Contender("squashfuse", "the same image through squashfuse_ll", needs_fuse=True,
@@ -138,25 +139,26 @@ CONTENDERS = (
               fill=("mkfs.erofs", "--quiet", "{home}/image", "{tree}"),
               mount=("mount", "-t", "erofs", "-o", "loop,ro", "{home}/image", "{mnt}"),
               umount=("umount", "{mnt}"), view="{mnt}", default=False),
-    Contender("casync", "casync make, chunks in a store", view="{mnt}", default=False,
+    Contender("casync", "casync make, chunks in a store", view="{mnt}", slow=True, default=False,
               fill=("casync", "make", "--store={home}/store.castr", "{home}/tree.caidx", "{tree}"),
               refill=("casync", "make", "--store={home}/store.castr", "{home}/tree.caidx",
                       "{tree}"),
               export=("casync", "extract", "--store={home}/store.castr", "{home}/tree.caidx",
                       "{out}")),
-    Contender("restic", "restic backup", view="{mnt}", needs=("restic",), default=False,
+    Contender("restic", "restic backup", view="{mnt}", needs=("restic",), slow=True,
+              default=False,
               fill=shell(RESTIC + "restic -q -r $0/repo init; restic -q -r $0/repo backup $1"),
               refill=shell(RESTIC + "restic -q -r $0/repo backup $1")),
-    Contender("borg", "borg create", view="{mnt}", needs=("borg",), default=False,
+    Contender("borg", "borg create", view="{mnt}", needs=("borg",), slow=True, default=False,
               fill=shell("borg init -e none $0/repo; borg create $0/repo::first $1"),
               refill=shell("borg create $0/repo::second $1")),
     Contender("ostree", "ostree commit, a file per object", view="{mnt}", needs=("ostree",),
-              default=False,
+              slow=True, default=False,
               fill=shell("ostree init --repo=$0/repo --mode=bare-user; "
                          "ostree commit --repo=$0/repo --branch=tree --tree=dir=$1"),
               refill=shell("ostree commit --repo=$0/repo --branch=tree --tree=dir=$1")),
-    Contender("nix-add", "nix-store --add into a store of its own", view="{mnt}", default=False,
-              fill=NIX_ADD, refill=NIX_ADD),
+    Contender("nix-add", "nix-store --add into a store of its own", view="{mnt}", slow=True,
+              default=False, fill=NIX_ADD, refill=NIX_ADD),
     Contender(NIX, "nix-store and nix-hash, from and to plain files",
               nar_dump=("nix-store", "--dump", "{source}"),
               nar_hash=("nix-hash", "--type", "sha256", "--base32", "{source}"),

@@ -18,7 +18,7 @@ LOW, HIGH = 1 / 64, 64
 TICKS = (1 / 64, 1 / 16, 1 / 4, 1 / 2, 1, 2, 4, 16, 64)
 # Told apart by people who see colours differently, too (Okabe and Ito), and by shape.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000",
-           "#994f00", "#40b0a6")
+           "#994f00", "#40b0a6", "#8b0000", "#556b2f")
 SHAPES = ("M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0", "M-5,-5h10v10h-10z", "M0,-6l6,10h-12z",
           "M0,-6l6,6l-6,6l-6,-6z", "M0,6l6,-10h-12z")
 

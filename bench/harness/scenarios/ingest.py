@@ -28,7 +28,7 @@ def import_again(bench, contender):
 
 def scenario_import(bench, pins):
     def able(one):
-        return one.fill and not one.home_of
+        return one.fill and not one.home_of and (bench.round == 0 or not one.slow)
 
     for contender in bench.turn(able) if bench.cold else ():
         bench.attempt(contender, import_cold)

@@ -4,6 +4,8 @@ from harness.session import Mounted
 
 
 def prove_tree(bench, contender):
+    if not contender.mount and not contender.export:
+        return
     if not contender.home_of:
         bench.fresh_home(contender)
     bench.ensure_filled(contender)
