@@ -9,7 +9,7 @@ from harness import AS_ROOT, CAIRN, PROJECT, TIMEOUT, run, write
 
 pytestmark = pytest.mark.fuse
 RUN = PROJECT / "bench/run"
-SCENARIOS = "import,walk,small,large"
+SCENARIOS = "import,small,large"
 CACHES = ("cold", "warm") if AS_ROOT else ("warm",)
 
 
@@ -22,7 +22,8 @@ def make_tree(top):
 
 
 def bench(folder, *args, check=True):
-    return run([RUN, f"--cairn={CAIRN}", "--rounds=1", "--pin=no", *args], check=check,
+    return run([RUN, f"--cairn={CAIRN}", "--contenders=native,cairn", "--rounds=1", "--pin=no",
+                *args], check=check,
                timeout=4 * TIMEOUT, env={"CAIRN_BENCH_DIR": str(folder / "bench")})
 
 
@@ -32,22 +33,21 @@ def test_run(folder):
     first = json.loads(result.read_text())
     assert first["failed"] == {}
     assert first["runs"][0]["checked"]
-    wanted = {f"{name}.{cache}" for name in ("walk", "small", "seq", "rand", "mmap")
+    wanted = {f"{name}.{cache}" for name in ("small", "seq", "rand", "mmap")
               for cache in CACHES} | {"import.warm", "import.again", "size.store"}
     assert wanted <= set(first["samples"])
-    for key in ("walk.warm", "mmap.warm"):
+    for key in ("small.warm", "mmap.warm"):
         assert set(first["samples"][key]) >= {"native", "cairn"}
     # One scenario anew: the others stay.
-    bench(folder, f"--tree={tree}", "--only=walk", f"--json={result}", "--resume", "--no-check")
+    bench(folder, f"--tree={tree}", "--only=small", f"--json={result}", "--resume", "--no-check")
     second = json.loads(result.read_text())
     assert second["samples"]["seq.warm"] == first["samples"]["seq.warm"]
-    assert second["samples"]["walk.warm"] != first["samples"]["walk.warm"]
-    assert [one["scenarios"] for one in second["runs"]] == [["import", "small", "large"],
-                                                             ["walk"]]
+    assert second["samples"]["small.warm"] != first["samples"]["small.warm"]
+    assert [one["scenarios"] for one in second["runs"]] == [["import", "large"], ["small"]]
     shown = bench(folder, f"--from-json={result}", "--markdown", f"--plot={picture}").out
-    assert "| walk, warm | cairn |" in shown
+    assert "| small files, warm | cairn |" in shown
     assert "| first import against cp -a | cairn |" in shown
-    assert "contents were not compared (--no-check): walk" in shown
+    assert "contents were not compared (--no-check): small" in shown
     marks = xml.etree.ElementTree.parse(picture).getroot().iter("{http://www.w3.org/2000/svg}title")
     assert any(one.text.startswith("cairn: ") for one in marks)
     # Nothing is left of either run.
@@ -68,7 +68,7 @@ def test_wrong_contender_is_out(folder):
         done
         exec "{CAIRN}" "$@"
         """, 0o755)
-    result = bench(folder, f"--tree={make_tree(folder / 'tree')}", "--only=walk",
+    result = bench(folder, f"--tree={make_tree(folder / 'tree')}", "--only=small",
                    f"--cairn={program}", check=False)
     assert result.code == 1
     assert "cairn failed and is out" in result.err
