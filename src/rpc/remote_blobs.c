@@ -718,6 +718,7 @@ static const struct blob_service_ops blobs_ops = {
 	.name = "remote",
 	.verifies_ranges = true,
 	.destroy = blobs_destroy,
+	.has = blobs_has,
 	.size = blobs_size,
 	.open = blobs_open,
 	.create = blobs_create,

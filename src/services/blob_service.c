@@ -51,14 +51,11 @@ int blob_service_size(struct blob_service *s, const struct digest *digest, uint6
 int blob_service_has(struct blob_service *s, const struct digest *digest, struct error *err)
 {
 	uint64_t size;
-	bool missing;
 
-	if (!s->ops->find_missing || is_empty(digest)) {
-		return blob_service_size(s, digest, &size, err);
+	if (s->ops->has && !is_empty(digest)) {
+		return s->ops->has(s, digest, err);
 	}
-	int rc = s->ops->find_missing(s, digest, 1, &missing, err);
-
-	return rc < 0 ? rc : !missing;
+	return blob_service_size(s, digest, &size, err);
 }
 
 int blob_service_open(struct blob_service *s, const struct digest *digest,

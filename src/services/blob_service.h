@@ -192,6 +192,8 @@ struct blob_service_ops {
 	 */
 	bool verifies_ranges;
 	void (*destroy)(struct blob_service *s);
+	/* NULL where size() is as cheap. */
+	int (*has)(struct blob_service *s, const struct digest *digest, struct error *err);
 	int (*size)(struct blob_service *s, const struct digest *digest, uint64_t *size,
 		    struct error *err);
 	int (*open)(struct blob_service *s, const struct digest *digest,
@@ -205,7 +207,7 @@ struct blob_service_ops {
 		    void *buf, size_t len, unsigned flags, size_t *got, struct error *err);
 	int (*chunks)(struct blob_service *s, const struct digest *digest,
 		      struct chunk_list *out, struct error *err);
-	/* These two may be NULL: then blobs are asked for one by one, has() by size(). */
+	/* These two may be NULL: then blobs are asked for one by one. */
 	int (*find_missing)(struct blob_service *s, const struct digest *digests, size_t count,
 			    bool *missing, struct error *err);
 	/* Sizes, and digests unless verifies_ranges is set, are checked by the functions above.
