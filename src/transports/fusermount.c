@@ -204,8 +204,9 @@ int fusermount_unmount(const char *mountpoint, bool lazy, struct error *err)
 	if (helper_finish(&h, text)) {
 		return 0;
 	}
-	bool busy = strstr(text, "busy") != NULL;
-
-	return error_set(err, busy ? ERROR_UNAVAILABLE : ERROR_DENIED, "cannot unmount %s: %s",
-			 mountpoint, text);
+	if (strstr(text, "busy")) {
+		return error_set(err, ERROR_UNAVAILABLE, "cannot unmount %s: it is in use",
+				 mountpoint);
+	}
+	return error_set(err, ERROR_DENIED, "cannot unmount %s: %s", mountpoint, text);
 }
