@@ -9,6 +9,7 @@ cell that ran nothing count as failures. With CI=true a skip is a failure too, u
 has its reason. CAIRN_CHECK_DIR puts the build directories elsewhere.
 """
 import concurrent.futures
+import contextlib
 import ctypes
 import json
 import os
@@ -16,8 +17,10 @@ import pathlib
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree
 
@@ -33,6 +36,7 @@ SKIPS_ALLOWED = [
     (r"^no loop devices", "a container may be denied loop devices; nothing stands in for them"),
     (r"sanitizers need what the sandbox refuses", "the same test runs in the release cell"),
     (r"sanitizers have memory of their own", "the same test runs in the release cell"),
+    (r"^other users cannot reach the project", "a home folder may be closed to them"),
     (r"^user_allow_other is set", "the administrator's choice on this machine"),
 ]
 
@@ -187,9 +191,44 @@ LONG_TESTS = [PROJECT / "tests/e2e" / name
                            "test_virtiofs_guest.py")]
 
 
+# What privileges change, beside test_plain_user.py.
+PLAIN_TESTS = [PROJECT / "tests/e2e" / name for name in (
+    "test_mount.py", "test_push.py", "test_read.py", "test_readdir.py", "test_readonly.py")]
+
+
 def run_e2e(cell, slow=1, env=None, timeout=900, long=False):
     """All end-to-end tests with this cell's program, LONG_TESTS only where long is set."""
-    report = cell.folder / "e2e.xml"
+    chosen = [*([] if long else [f"--ignore={path}" for path in LONG_TESTS]),
+              PROJECT / "tests/e2e"]
+    run_pytest(cell, cell.folder, chosen, [], slow, env, timeout)
+
+
+@contextlib.contextmanager
+def fuse_for_everybody():
+    """As udev has it on every booted Debian."""
+    mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
+    os.chmod("/dev/fuse", 0o666)
+    yield
+    os.chmod("/dev/fuse", mode)
+
+
+def run_e2e_as_user(cell):
+    """Mounts by somebody without privileges; root has to begin it."""
+    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env"]
+    program = cell.folder / "src/cli/cairn"
+    if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
+        return
+    if run([*user, "test", "-x", program, "-a", "-r", PLAIN_TESTS[0]], 30)[0] != 0:
+        cell.skip("mounts of a plain user", "other users cannot reach the project")
+        return
+    with tempfile.TemporaryDirectory() as folder, fuse_for_everybody():
+        shutil.chown(folder, "nobody")
+        run_pytest(cell, pathlib.Path(folder), ["-m", "not root", *PLAIN_TESTS], user, 1,
+                   {"HOME": folder}, 300)
+
+
+def run_pytest(cell, folder, chosen, prefix, slow, env, timeout):
+    report = folder / "e2e.xml"
     report.unlink(missing_ok=True)
     settings = {
         "CAIRN": str(cell.folder / "src/cli/cairn"),
@@ -198,10 +237,8 @@ def run_e2e(cell, slow=1, env=None, timeout=900, long=False):
         "PYTHONDONTWRITEBYTECODE": "1",
         **(env or {}),
     }
-    code, out = run([PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rN",
-                     "--maxfail=30",
-                     *([] if long else [f"--ignore={path}" for path in LONG_TESTS]),
-                     f"--junitxml={report}", PROJECT / "tests/e2e"], timeout, settings)
+    code, out = run([*prefix, PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rN",
+                     "--maxfail=30", f"--junitxml={report}", *chosen], timeout, settings)
     before = len(cell.failed)
     if report.exists():
         count_junit(cell, report)
@@ -244,11 +281,12 @@ def cell_gcc(cell):
 
 
 def cell_release(cell):
-    """gcc, release: unit, conformance, end to end with guests; mounts again, passed through"""
+    """gcc, release: unit, conformance, end to end with guests; mounts again, passed through, and without privileges"""
     if build(cell, "gcc", ["--buildtype=release"]):
         run_meson_tests(cell, ["unit", "conformance"])
         run_e2e(cell, long=True)
         run_e2e(cell, env={"CAIRN_TEST_IO": "passthrough"})
+        run_e2e_as_user(cell)
 
 
 def cell_clang(cell):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import AS_ROOT, wait_until, write
+from harness import wait_until, write
 
 pytestmark = pytest.mark.fuse
 FILES = 300
@@ -105,7 +105,6 @@ def test_several_readers(store, tree, mount):
         assert m.stop() == 0
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="needs root")
 def test_one_thread(store, tree, mount):
     """Nobody could stand in for the only thread: nothing is pushed."""
     m = mount(store, "-vv", "--threads=1")
