@@ -65,7 +65,7 @@ class Contender:
     @property
     def keeps_home(self):
         """Whether what was filled is needed again; if not, its space is given back at once."""
-        return bool(self.mount or self.refill)
+        return bool(self.mount or (self.refill and self.export))
 
     def unmounted(self):
         return replace(self, mount=None, umount=None)
