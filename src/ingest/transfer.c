@@ -561,7 +561,7 @@ static int put_tree(struct transfer *t, const struct digest *root, struct error 
 	struct member *m = NULL;
 	int rc = find_member(t, root, &m, err);
 
-	if (rc == 0 && !m->done) {
+	if (rc == 0 && m && !m->done) {
 		rc = descend(t, &w, m, err);
 	}
 	while (rc == 0 && w.count > 0) {
