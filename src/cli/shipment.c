@@ -178,6 +178,10 @@ int shipment_add_all(struct shipment *s, struct error *err)
 {
 	int rc = root_nodes_list(s->from.roots, (struct bytes){0}, append_named, s, err);
 
+	/* Some peers have store paths and no names. */
+	if (rc == -ERROR_UNSUPPORTED && s->from_infos) {
+		rc = 0;
+	}
 	return rc < 0 || !s->from_infos ? rc : add_all_paths(s, err);
 }
 

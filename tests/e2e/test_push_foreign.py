@@ -37,6 +37,8 @@ def test_there_and_back(store, peer, sample, folder, mount):
     here.cairn("export", "tree", folder / "out")
     assert_same_tree(sample, folder / "out")
     assert here.cairn("nix", "verify", "--all", "--no-trust").code == 0
+    every = Store(folder / "every").cairn("pull", "--from", peer.path, "--all")
+    assert every.out.startswith("1 pulled")
 
     m = mount(types.SimpleNamespace(path=peer.path), f"--root={tree}")
     assert_same_tree(sample, m.path)

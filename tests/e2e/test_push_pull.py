@@ -84,7 +84,8 @@ def test_all(store, other, sample, folder):
 
 def test_names(store, other, sample):
     digest = store.add(sample, "tree")["digest"]
-    assert push(store, other, "tree", "--as", "elsewhere", "--json").json()[0]["name"] == "elsewhere"
+    values = push(store, other, "tree", "--as", "elsewhere", "--json").json()
+    assert [v["name"] for v in values] == ["elsewhere"]
     assert other.roots()["elsewhere"]["digest"] == digest
     push(store, other, "tree/sub", "--as", "sub")
     push(store, other, "tree/hello", "--as", "file")
