@@ -21,7 +21,7 @@ void directory_service_init(struct directory_service *s,
 			    const struct directory_service_ops *ops)
 {
 	s->ops = ops;
-	s->fetches = ops->prefetch || !ops->get_nowait;
+	s->fetches = ops->prefetch || ops->gather || !ops->get_nowait;
 	atomic_init(&s->refs, 1);
 }
 
@@ -130,6 +130,11 @@ void directory_service_prefetch(struct directory_service *s, const struct digest
 bool directory_service_fetches(const struct directory_service *s)
 {
 	return s->fetches;
+}
+
+bool directory_service_keeps(const struct directory_service *s)
+{
+	return s->ops->prefetch != NULL;
 }
 
 int directory_service_discard(struct directory_service *s, const struct digest *digest,
