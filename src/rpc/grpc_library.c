@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/log.h"
 
@@ -16,9 +17,22 @@ struct grpc_library grpc_library;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct error load_error; /* code ERROR_NONE when it is loaded */
 
+static atomic_uint failed_accepts;
+
+unsigned grpc_library_failed_accepts(void)
+{
+	return atomic_load(&failed_accepts);
+}
+
 /* What the library says is for those who look into it; failures come as statuses as well. */
 static void log_of_library(gpr_log_func_args *args)
 {
+	static const char failed_accept[] = "Failed accept";
+
+	/* It tells in no other way. */
+	if (strncmp(args->message, failed_accept, sizeof(failed_accept) - 1) == 0) {
+		atomic_fetch_add(&failed_accepts, 1);
+	}
 	if (args->severity == GPR_LOG_SEVERITY_ERROR) {
 		log_info("gRPC: %s", args->message);
 	} else {

@@ -97,6 +97,12 @@ extern struct grpc_library grpc_library;
  */
 int grpc_library_load(struct error *err);
 
+/*
+ * How often it could not take a connection, for want of descriptors above all. A port of its
+ * own is of no use from then on: this version does not listen there again.
+ */
+unsigned grpc_library_failed_accepts(void);
+
 /* A moment so many milliseconds from now; 0 is never. */
 gpr_timespec grpc_library_deadline(uint64_t milliseconds);
 

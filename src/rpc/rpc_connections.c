@@ -175,6 +175,54 @@ static bool accept_one(struct rpc_server *s, const struct server_door *door)
 	return errno == ENOBUFS || errno == ENOMEM;
 }
 
+/* ---- Ports of the library's own ---- */
+
+/* How often it is looked whether one of them has gone deaf. */
+#define LOOK_MS 1000
+
+static bool has_ports(const struct rpc_server *s)
+{
+	for (size_t i = 0; i < s->door_count; i++) {
+		if (s->doors[i].tls) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * In place of the old server, whose connections are asked to come again, and which lets go of
+ * the port only when it is told to end. When it does not work yet, it is tried again later.
+ */
+static void reopen(struct rpc_server *s, struct server_door *door)
+{
+	grpc_server *fresh = rpc_server_make_grpc(s);
+
+	grpc_library.grpc_server_start(fresh);
+	rpc_workers_replace(s, door, fresh);
+	fresh = rpc_server_make_grpc(s);
+	door->deaf = grpc_library.grpc_server_add_http2_port(fresh, door->tls_address,
+							     door->tls) == 0;
+	grpc_library.grpc_server_start(fresh);
+	rpc_workers_replace(s, door, fresh);
+}
+
+static void look_after_ports(struct rpc_server *s)
+{
+	unsigned failed = grpc_library_failed_accepts();
+	bool all = failed != s->failed_accepts;
+
+	if (all) {
+		tell_full(s, "there were no more file descriptors; ports open again");
+	}
+	s->failed_accepts = failed;
+	for (size_t i = 0; i < s->door_count; i++) {
+		if (s->doors[i].tls && (all || s->doors[i].deaf)) {
+			reopen(s, &s->doors[i]);
+		}
+	}
+}
+
 static size_t collect(const struct rpc_server *s, struct pollfd *polled,
 		      const struct server_door **doors)
 {
@@ -196,16 +244,20 @@ int rpc_connections_accept(struct rpc_server *s, struct error *err)
 	struct pollfd polled[SERVER_DOORS_MAX + 1];
 	const struct server_door *doors[SERVER_DOORS_MAX + 1];
 	size_t count = collect(s, polled, doors);
+	int usual = has_ports(s) ? LOOK_MS : -1;
 	bool pause = false;
 
 	for (;;) {
-		int n = poll(polled, pause ? 1 : count, pause ? PAUSE_MS : -1);
+		int n = poll(polled, pause ? 1 : count, pause ? PAUSE_MS : usual);
 
 		if (n < 0 && errno != EINTR) {
 			return error_set_errno(err, errno, "cannot wait for connections");
 		}
 		if (n > 0 && polled[0].revents) {
 			return 0;
+		}
+		if (usual > 0) {
+			look_after_ports(s);
 		}
 		for (size_t i = 1; n > 0 && !pause && i < count; i++) {
 			if (polled[i].revents) {

@@ -28,7 +28,7 @@
 
 /* ---- Doors ---- */
 
-static grpc_server *make_grpc(const struct rpc_server *s)
+grpc_server *rpc_server_make_grpc(const struct rpc_server *s)
 {
 	grpc_arg list[GRPC_LIBRARY_TUNING_MAX + ARGUMENTS_MAX];
 	grpc_channel_args args = {.args = list};
@@ -64,7 +64,7 @@ static int add_door(struct rpc_server *s, unsigned rights, struct server_door **
 	*door = (struct server_door){
 		.closed = {.event = CALL_CLOSED},
 		.server = s,
-		.grpc = make_grpc(s),
+		.grpc = rpc_server_make_grpc(s),
 		.rights = rights,
 		.fd = -1,
 	};
@@ -138,31 +138,41 @@ static grpc_server_credentials *tls_credentials(const struct rpc_tls *tls)
 	return lib->grpc_ssl_server_credentials_create_with_options(options);
 }
 
+/* The address, with the port that was chosen. */
+static char *bound_address(const char *address, int port)
+{
+	int len = (int)(strrchr(address, ':') - address);
+
+	return xasprintf("%.*s:%d", len, address, port);
+}
+
 int rpc_server_add_tls(struct rpc_server *s, const char *address, unsigned rights,
 		       const struct rpc_tls *tls, unsigned *port, struct error *err)
 {
 	grpc_server_credentials *credentials = tls_credentials(tls);
-	struct server_door *door = NULL;
-	int rc, bound;
+	struct server_door *door;
 
 	if (!credentials) {
 		return error_set(err, ERROR_INVALID,
 				 "the certificate or its key is of no use for TLS");
 	}
-	rc = add_door(s, rights, &door, err);
-	bound = rc == 0 ? grpc_library.grpc_server_add_http2_port(door->grpc, address,
-								  credentials)
-			: 0;
-	grpc_library.grpc_server_credentials_release(credentials);
-	if (rc == 0 && bound == 0) {
-		rc = error_set(err, ERROR_IO,
-			       "cannot listen on %s (or its certificate and key do not fit)",
-			       address);
+	int rc = add_door(s, rights, &door, err);
+
+	if (rc < 0) {
+		grpc_library.grpc_server_credentials_release(credentials);
+		return rc;
 	}
-	if (rc == 0) {
-		*port = (unsigned)bound;
+	door->tls = credentials;
+	int bound = grpc_library.grpc_server_add_http2_port(door->grpc, address, credentials);
+
+	if (bound == 0) {
+		return error_set(err, ERROR_IO,
+				 "cannot listen on %s (or its certificate and key do not fit)",
+				 address);
 	}
-	return rc;
+	door->tls_address = bound_address(address, bound);
+	*port = (unsigned)bound;
+	return 0;
 }
 
 /* ---- The server ---- */
@@ -207,6 +217,7 @@ int rpc_server_new(const struct rpc_server_options *o, struct rpc_server **out,
 	s->stop_fd = stop_fd;
 	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	s->last = &s->first;
+	s->failed_accepts = grpc_library_failed_accepts();
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
 	s->arrivals = grpc_library.grpc_completion_queue_create_for_next(NULL);
@@ -241,6 +252,10 @@ void rpc_server_free(struct rpc_server *s)
 		grpc_library.grpc_server_destroy(s->doors[i].grpc);
 		free((void *)(uintptr_t)s->doors[i].peers.users);
 		free((void *)(uintptr_t)s->doors[i].peers.groups);
+		free(s->doors[i].tls_address);
+		if (s->doors[i].tls) {
+			grpc_library.grpc_server_credentials_release(s->doors[i].tls);
+		}
 	}
 	grpc_library.grpc_completion_queue_destroy(s->arrivals);
 	pthread_cond_destroy(&s->changed);
@@ -319,7 +334,10 @@ static void drain(struct rpc_server *s)
 		grpc_library.grpc_server_cancel_all_calls(s->doors[i].grpc);
 	}
 	pthread_mutex_lock(&s->lock);
-	while (s->closed_doors < s->door_count) {
+	for (const struct retired_server *r = s->retired; r; r = r->next) {
+		grpc_library.grpc_server_cancel_all_calls(r->grpc);
+	}
+	while (s->closed_doors < s->door_count || s->retired_count) {
 		pthread_cond_wait(&s->changed, &s->lock);
 	}
 	pthread_mutex_unlock(&s->lock);

@@ -17,6 +17,16 @@ struct server_door {
 	int fd; /* the listening socket, or -1 */
 	bool checks_peers;
 	struct rpc_peers peers;
+	grpc_server_credentials *tls; /* or NULL */
+	char *tls_address;            /* with the port that was chosen */
+	bool deaf;                    /* it is to be opened again */
+};
+
+/* A server whose place another one took; it goes with its last call. */
+struct retired_server {
+	struct server_tag closed;
+	grpc_server *grpc;
+	struct retired_server *next;
 };
 
 /* One that was accepted here. It is gone when its descriptor is something else. */
@@ -41,6 +51,7 @@ struct rpc_server {
 	size_t connection_max;
 	int spare_fd; /* given up for a moment to refuse a connection when there is no other */
 	bool told_full;
+	unsigned failed_accepts; /* of the library's, that were seen */
 
 	_Atomic uint64_t calls, failed_calls, received_bytes, sent_bytes;
 
@@ -56,6 +67,8 @@ struct rpc_server {
 	struct server_call *watching;
 	size_t watching_count;
 	size_t closed_doors;
+	struct retired_server *retired;
+	size_t retired_count;
 	bool stopping;
 };
 
@@ -65,6 +78,13 @@ struct rpc_server {
 int rpc_workers_start(struct rpc_server *s, struct error *err);
 /* After the last door is closed. */
 void rpc_workers_end(struct rpc_server *s);
+/* Lets another server of the library's, which is started, stand behind a door. */
+void rpc_workers_replace(struct rpc_server *s, struct server_door *door, grpc_server *grpc);
+
+/* ---- rpc_server.c ---- */
+
+/* A server of the library's that takes calls for us; to be given an address and started. */
+grpc_server *rpc_server_make_grpc(const struct rpc_server *s);
 
 /* ---- rpc_dispatch.c ---- */
 

@@ -170,6 +170,24 @@ static void door_closed(struct rpc_server *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+static void server_retired(struct rpc_server *s, struct retired_server *r)
+{
+	struct retired_server **p = &s->retired;
+
+	pthread_mutex_lock(&s->lock);
+	while (*p != r) {
+		p = &(*p)->next;
+	}
+	*p = r->next;
+	pthread_mutex_unlock(&s->lock);
+	grpc_library.grpc_server_destroy(r->grpc);
+	free(r);
+	pthread_mutex_lock(&s->lock);
+	s->retired_count--;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+}
+
 static void *work(void *context)
 {
 	struct rpc_server *s = context;
@@ -181,9 +199,11 @@ static void *work(void *context)
 		if (e.type != GRPC_OP_COMPLETE) {
 			return NULL;
 		}
-		const struct server_tag *tag = e.tag;
+		struct server_tag *tag = e.tag;
 
-		if (!tag->call) {
+		if (!tag->call && tag->event == SERVER_RETIRED) {
+			server_retired(s, container_of(tag, struct retired_server, closed));
+		} else if (!tag->call) {
 			door_closed(s);
 		} else if (!e.success) {
 			retire(s, tag->call);
@@ -191,6 +211,24 @@ static void *work(void *context)
 			run_calls(s, tag->call);
 		}
 	}
+}
+
+void rpc_workers_replace(struct rpc_server *s, struct server_door *door, grpc_server *grpc)
+{
+	struct retired_server *r = xcalloc(1, sizeof(*r));
+
+	r->closed = (struct server_tag){.event = SERVER_RETIRED};
+	pthread_mutex_lock(&s->lock);
+	r->grpc = door->grpc;
+	door->grpc = grpc;
+	r->next = s->retired;
+	s->retired = r;
+	s->retired_count++;
+	for (size_t n = 0; n < ARMED; n++) {
+		arm(s, door);
+	}
+	grpc_library.grpc_server_shutdown_and_notify(r->grpc, s->arrivals, &r->closed);
+	pthread_mutex_unlock(&s->lock);
 }
 
 int rpc_workers_start(struct rpc_server *s, struct error *err)

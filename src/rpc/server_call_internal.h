@@ -19,10 +19,11 @@ enum server_call_event {
 	CALL_WOKEN,
 	CALL_EVENT_COUNT,
 };
+#define SERVER_RETIRED CALL_EVENT_COUNT
 
 /* What a completion queue gives back. */
 struct server_tag {
-	struct server_call *call; /* NULL: a door is closed */
+	struct server_call *call; /* NULL: a door is closed, or (SERVER_RETIRED) a server */
 	enum server_call_event event;
 };
 

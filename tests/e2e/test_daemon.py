@@ -1,4 +1,5 @@
 """cairn daemon as a process: where it listens, what it refuses, and its end."""
+import contextlib
 import json
 import re
 import signal
@@ -8,7 +9,8 @@ import subprocess
 
 import pytest
 
-from harness import ACTIVATE, CAIRN, Daemon, assert_same_tree, cairn, connect, listener, run
+from harness import (ACTIVATE, CAIRN, Daemon, assert_same_tree, cairn, connect, listener, run,
+                     wait_until)
 
 
 @pytest.fixture
@@ -132,6 +134,32 @@ def test_signals(filled, daemon, folder, number):
     assert not (folder / "socket").exists()
 
 
+def make_certificate(folder):
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out",
+         folder / "cert.pem"], check=True, capture_output=True)
+    return [f"--tls-cert={folder}/cert.pem", f"--tls-key={folder}/key.pem"]
+
+
+def test_ports_open_again(filled, daemon, folder):
+    """Without a descriptor for a connection, gRPC's library listens at its port no more."""
+    d = daemon(filled, "-v", "--listen=tcp:127.0.0.1:0", *make_certificate(folder),
+               prefix=["prlimit", "--nofile=64:64"])
+    port = int(d.log().rsplit(":", 1)[1])
+    address = f"grpc+https://127.0.0.1:{port}?ca={folder}/cert.pem"
+    assert cairn("ls", "--store", address, "sample").out
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        d.wait_logged("Too many open files")
+    d.wait_logged("ports open again")
+    wait_until(lambda: cairn("ls", "--store", address, "sample", check=False).code == 0,
+               "it listens again")
+    assert d.stop() == 0
+
+
 # ---- What it refuses ----
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "192.0.2.1:8000", "[::]:0", "[2001:db8::1]:1"])
@@ -145,15 +173,6 @@ def test_open_because_it_is_meant(filled, daemon):
     d = daemon(filled, "--listen=tcp:0.0.0.0:0", "--insecure")
     port = d.log().rsplit(":", 1)[1].strip()
     assert cairn("ls", "--store", f"grpc+http://127.0.0.1:{port}", "sample").out
-
-
-def make_certificate(folder):
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out",
-         folder / "cert.pem"], check=True, capture_output=True)
-    return [f"--tls-cert={folder}/cert.pem", f"--tls-key={folder}/key.pem"]
 
 
 def test_encrypted_for_nobody_in_particular(filled, folder):
