@@ -321,6 +321,15 @@ static int blobs_read(struct blob_service *s, const struct digest *digest, uint6
 		}
 		return 1;
 	}
+	struct spooled *kept = spool_find(r->spool, digest);
+
+	/* Also when the peer has gone since. */
+	if (kept) {
+		int rc = blob_reader_pread(spooled_reader(kept), buf, len, offset, got, err);
+
+		spool_close(r->spool, kept);
+		return rc < 0 ? rc : 1;
+	}
 	if (flags & (BLOB_READ_NOWAIT | BLOB_READ_LOCAL)) {
 		return error_set(err, ERROR_WOULD_BLOCK, "%s has to be asked for blob %s",
 				 peer_address(r->peer), digest_text(digest));

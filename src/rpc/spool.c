@@ -367,6 +367,19 @@ int spool_open(struct spool *s, const struct digest *digest, struct spooled **ou
 	return rc;
 }
 
+struct spooled *spool_find(struct spool *s, const struct digest *digest)
+{
+	pthread_mutex_lock(&s->lock);
+	struct spooled *b = find(s, digest);
+
+	b = b && b->reader ? b : NULL;
+	if (b) {
+		b->users++;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return b;
+}
+
 struct blob_reader *spooled_reader(const struct spooled *b)
 {
 	return b->reader;

@@ -22,6 +22,8 @@ void spool_free(struct spool *s);
 struct spooled;
 int spool_open(struct spool *s, const struct digest *digest, struct spooled **out,
 	       struct error *err);
+/* The same, only if it is kept; NULL otherwise. Asks nobody. */
+struct spooled *spool_find(struct spool *s, const struct digest *digest);
 struct blob_reader *spooled_reader(const struct spooled *b);
 void spool_close(struct spool *s, struct spooled *b);
 
