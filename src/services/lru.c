@@ -126,6 +126,22 @@ static int blobs_read(struct blob_service *s, const struct digest *digest, uint6
 	return 1;
 }
 
+/* After a change below: a failed one may have come through as well. */
+static void forget(struct object_lru *kept, enum kept_kind kind, struct bytes name)
+{
+	struct kept_key key = key_of(kind, name);
+
+	object_lru_change(kept, key_bytes(&key));
+}
+
+static int blobs_discard(struct blob_service *s, const struct digest *digest, struct error *err)
+{
+	int rc = forward_blobs_discard(s, digest, err);
+
+	forget(blobs_of(s)->kept, KEPT_BLOB, digest_bytes(digest));
+	return rc;
+}
+
 static const struct blob_service_ops blobs_ops = {
 	.name = "lru",
 	.verifies_ranges = true,
@@ -141,7 +157,7 @@ static const struct blob_service_ops blobs_ops = {
 	.find_missing = forward_blobs_find_missing,
 	.get_many = forward_blobs_get_many,
 	.count = forward_blobs_count,
-	.discard = forward_blobs_discard,
+	.discard = blobs_discard,
 	.sync = forward_blobs_sync,
 	.recover = forward_blobs_recover,
 };
@@ -197,6 +213,15 @@ static int directories_get_nowait(struct directory_service *s, const struct dige
 	return get_encoding(s, digest, true, encoding, len, err);
 }
 
+static int directories_discard(struct directory_service *s, const struct digest *digest,
+			       struct error *err)
+{
+	int rc = forward_directories_discard(s, digest, err);
+
+	forget(directories_of(s)->kept, KEPT_DIRECTORY, digest_bytes(digest));
+	return rc;
+}
+
 static const struct directory_service_ops directories_ops = {
 	.name = "lru",
 	.destroy = directories_destroy,
@@ -207,7 +232,7 @@ static const struct directory_service_ops directories_ops = {
 	.put = forward_directories_put,
 	.prefetch = forward_directories_prefetch,
 	.gather = forward_directories_gather,
-	.discard = forward_directories_discard,
+	.discard = directories_discard,
 	.sync = forward_directories_sync,
 };
 
@@ -252,14 +277,6 @@ static int records_get(struct record_table *t, struct bytes name, struct buffer 
 	return rc;
 }
 
-/* After a change below: a failed one may have come through as well. */
-static void forget(struct lru_records *r, struct bytes name)
-{
-	struct kept_key key = key_of(KEPT_RECORD, name);
-
-	object_lru_change(r->kept, key_bytes(&key));
-}
-
 static int records_put(struct record_table *t, const struct record_entry *entries, size_t count,
 		       struct error *err)
 {
@@ -267,7 +284,7 @@ static int records_put(struct record_table *t, const struct record_entry *entrie
 	int rc = record_table_put(r->forward.inner, entries, count, err);
 
 	for (size_t i = 0; i < count; i++) {
-		forget(r, entries[i].key);
+		forget(r->kept, KEPT_RECORD, entries[i].key);
 	}
 	return rc;
 }
@@ -279,7 +296,7 @@ static int records_remove(struct record_table *t, const struct bytes *keys, size
 	int rc = record_table_remove_many(r->forward.inner, keys, count, removed, err);
 
 	for (size_t i = 0; i < count; i++) {
-		forget(r, keys[i]);
+		forget(r->kept, KEPT_RECORD, keys[i]);
 	}
 	return rc;
 }

@@ -489,6 +489,34 @@ static void test_reader_lasts(void **state)
 	}
 }
 
+/* A store that can forget a blob takes it again; one that cannot says so, and keeps it. */
+static void test_discard(void **state)
+{
+	struct fixture *f = *state;
+	static const size_t some[] = {100, 3000000};
+
+	for (size_t i = 0; i < ARRAY_SIZE(some); i++) {
+		uint8_t *content = make_content(some[i], i + 700);
+		struct bytes bytes = bytes_of(content, some[i]);
+		struct digest digest;
+
+		expect(0, blob_service_put(f->store.blobs, bytes, &digest, &err));
+		expect(0, blob_service_sync(f->store.blobs, &err));
+		check_blob(f->store.blobs, bytes);
+		int rc = blob_service_discard(f->store.blobs, &digest, NULL);
+
+		if (rc == 0) {
+			check_blob_absent(f->store.blobs, &digest);
+			expect(0, blob_service_discard(f->store.blobs, &digest, &err));
+		} else {
+			assert_int_equal(rc, -ERROR_UNSUPPORTED);
+		}
+		expect(0, blob_service_put(f->store.blobs, bytes, NULL, &err));
+		check_blob(f->store.blobs, bytes);
+		free(content);
+	}
+}
+
 /* What looks like a directory is a blob all the same, and not a directory. */
 static void test_no_mixing(void **state)
 {
@@ -606,6 +634,7 @@ int run_blob_tests(void)
 		TEST(test_writer_abort),
 		TEST(test_two_writers),
 		TEST(test_reader_lasts),
+		TEST(test_discard),
 		TEST(test_no_mixing),
 		TEST(test_many),
 	};

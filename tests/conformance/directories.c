@@ -401,11 +401,35 @@ static void test_deep(void **state)
 	directory_unref(d);
 }
 
+static void test_discard(void **state)
+{
+	struct fixture *f = *state;
+	struct directory *leaf cleanup(cleanup_directory) = make_leaf("forgotten");
+	struct directory *found cleanup(cleanup_directory) = NULL;
+
+	expect(0, directory_service_put(f->store.directories, leaf, &err));
+	expect(0, directory_service_sync(f->store.directories, &err));
+	int rc = directory_service_discard(f->store.directories, directory_digest(leaf), NULL);
+
+	if (rc == 0) {
+		expect(0, directory_service_has(f->store.directories, directory_digest(leaf),
+						&err));
+		expect(0, directory_service_get(f->store.directories, directory_digest(leaf),
+						&found, &err));
+	} else {
+		assert_int_equal(rc, -ERROR_UNSUPPORTED);
+	}
+	expect(0, directory_service_put(f->store.directories, leaf, &err));
+	expect(1, directory_service_get(f->store.directories, directory_digest(leaf), &found,
+					&err));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int run_directory_tests(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_discard),
 		TEST(test_absent),
 		TEST(test_empty),
 		TEST(test_put),
