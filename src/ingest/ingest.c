@@ -176,7 +176,9 @@ static int run_entries(struct work *work, void *worker, struct work_dir *dir,
 		if (r == 0) {
 			work_defer(work, dir, i);
 		}
-		known += known && e->type == DT_REG;
+		if (known && e->type == DT_REG) {
+			known++;
+		}
 	}
 	return r < 0 ? r : 0;
 }
