@@ -707,15 +707,13 @@ int client_call_receive(struct client_call *call, struct bytes *message, struct 
 
 int client_call_receive_one(struct client_call *call, struct buffer *reply, struct error *err)
 {
-	struct bytes message;
+	struct bytes message = bytes_of(NULL, 0);
 	int rc = client_call_receive(call, &message, err);
 
-	if (rc == 0) {
-		rc = error_set(err, ERROR_CORRUPT, "%s: an answer without a message",
-			       call->channel->address);
-	}
-	if (rc < 0) {
-		return rc;
+	if (rc <= 0) {
+		return rc < 0 ? rc
+			      : error_set(err, ERROR_CORRUPT, "%s: an answer without a message",
+					  call->channel->address);
 	}
 	buffer_append(reply, message.ptr, message.len);
 	rc = client_call_receive(call, &message, err);

@@ -93,13 +93,17 @@ static void drop_oldest(struct range_source *s)
 {
 	struct proof **at = &s->newest;
 
-	while ((*at)->next) {
+	while (*at && (*at)->next) {
 		at = &(*at)->next;
 	}
-	s->count--;
-	s->bytes -= (*at)->known.spans.len;
-	unref_locked(*at);
-	*at = NULL;
+	struct proof *oldest = *at;
+
+	if (oldest) {
+		s->count--;
+		s->bytes -= oldest->known.spans.len;
+		unref_locked(oldest);
+		*at = NULL;
+	}
 }
 
 static void add_proof(struct range_source *s, struct proof *p)

@@ -312,7 +312,7 @@ static int open_unix(struct store *out, const struct url *address, unsigned flag
 static int open_tcp(struct store *out, const struct url *address, unsigned flags,
 		    struct error *err)
 {
-	const char *port;
+	const char *port = NULL;
 	bool tls = strcmp(address->scheme, "grpc+https") == 0;
 
 	split_authority(address->authority, &port);

@@ -435,7 +435,7 @@ int spool_open_reader(struct spool *s, const struct digest *digest, struct blob_
 	struct spool_reader *r = xcalloc(1, sizeof(*r));
 
 	r->base.ops = &spool_reader_ops;
-	r->base.size = b->reader->size;
+	r->base.size = blob_reader_size(b->reader);
 	r->spool = s;
 	r->blob = b;
 	*out = &r->base;

@@ -131,6 +131,7 @@ static void make_answer(struct answer *a, size_t offset, size_t len)
 
 static void change_one(struct answer *a, struct input *in)
 {
+	check(a->count > 0);
 	uint32_t kind = take(in, 1), number = take(in, 1), at = take(in, 3);
 	struct buffer *b = &a->messages[number % a->count];
 	struct buffer other = a->messages[(number + 1) % a->count];
