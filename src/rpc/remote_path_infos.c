@@ -244,7 +244,7 @@ static int take_in_order(void *context, struct bytes message, struct error *err)
 static int list_in_order(struct listing *l, struct bytes after, struct error *err)
 {
 	struct buffer request cleanup(buffer_done) = {0};
-	uint8_t hash[KEY_SIZE];
+	uint8_t hash[KEY_SIZE] = {0};
 	struct bytes_message m = {.value = bytes_of(hash, after.len ? KEY_SIZE : 0)};
 
 	if (after.len) {
