@@ -43,7 +43,6 @@ SKIPS_ALLOWED = [
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
     "LSAN_OPTIONS": f"suppressions={PROJECT}/tests/library-leaks.txt:print_suppressions=0",
-    "LSAN_OPTIONS": f"suppressions={PROJECT}/tools/lsan.supp:print_suppressions=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     "TSAN_OPTIONS": "second_deadlock_stack=1",
 }

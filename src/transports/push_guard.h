@@ -11,7 +11,8 @@
  * still where it was, and takes requests in its place until it is not.
  *
  * What remains: a process that is killed in just that moment leaves a thread that cannot end,
- * and with it the connection, until somebody unmounts it by force (umount -f).
+ * and with it the connection, until another server takes the connection over or somebody aborts
+ * it (/sys/fs/fuse/connections/N/abort).
  */
 
 #include <stdbool.h>
