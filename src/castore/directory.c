@@ -309,6 +309,15 @@ struct node directory_node(const struct directory *d)
 	return (struct node){.kind = NODE_DIRECTORY, .digest = d->digest, .size = d->size};
 }
 
+struct node directory_node_counted_twice(const struct directory *d)
+{
+	struct node node = directory_node(d);
+
+	/* The sizes of the children are counted so already. */
+	node.size += d->count;
+	return node;
+}
+
 void directory_entry(const struct directory *d, size_t i, struct directory_entry *out)
 {
 	entry_at(d, d->offsets[i], out);

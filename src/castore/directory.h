@@ -59,6 +59,11 @@ size_t directory_count(const struct directory *d);
 uint64_t directory_size(const struct directory *d);
 /* The node for a directory: kind, digest and size. */
 struct node directory_node(const struct directory *d);
+/*
+ * The same with the size as Tvix (2024) and snix (2025) count, each entry twice. They refuse a
+ * Directory whose entries for others have sizes that are not counted so.
+ */
+struct node directory_node_counted_twice(const struct directory *d);
 
 /* Entry number i < count, in order of name bytes over all kinds together. */
 void directory_entry(const struct directory *d, size_t i, struct directory_entry *out);

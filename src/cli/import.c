@@ -182,7 +182,17 @@ static int import_all(struct import_run *run, char **paths, size_t count)
 	return code;
 }
 
-enum { NO_NAME = CLI_OPTION_OWN, REPLACE, SKIP_SPECIAL, THREADS, NO_CACHE };
+enum { NO_NAME = CLI_OPTION_OWN, REPLACE, SKIP_SPECIAL, SIZES, THREADS, NO_CACHE };
+
+static bool parse_sizes(const struct cli_command *command, const char *text, bool *count_twice)
+{
+	*count_twice = strcmp(text, "tvix") == 0;
+	if (!*count_twice && strcmp(text, "cairn") != 0) {
+		cli_usage(command, "--sizes is cairn or tvix, not '%s'", text);
+		return false;
+	}
+	return true;
+}
 
 static int run_import(struct cli *cli, const struct cli_command *command, int argc, char **argv)
 {
@@ -194,6 +204,7 @@ static int run_import(struct cli *cli, const struct cli_command *command, int ar
 		{"force", no_argument, NULL, REPLACE},
 		{"skip-special", no_argument, NULL, SKIP_SPECIAL},
 		{"one-file-system", no_argument, NULL, 'x'},
+		{"sizes", required_argument, NULL, SIZES},
 		{"threads", required_argument, NULL, THREADS},
 		{"no-cache", no_argument, NULL, NO_CACHE},
 		{"quiet", no_argument, NULL, 'q'},
@@ -218,6 +229,11 @@ static int run_import(struct cli *cli, const struct cli_command *command, int ar
 			break;
 		case 'x':
 			run.options.one_file_system = true;
+			break;
+		case SIZES:
+			if (!parse_sizes(command, optarg, &run.options.count_twice)) {
+				return EXIT_CODE_USAGE;
+			}
 			break;
 		case THREADS:
 			if (!cli_parse_count(command, "--threads", optarg, 16,
@@ -251,6 +267,8 @@ static const char import_help[] =
 	"  -x, --one-file-system  do not descend into other file systems mounted below:\n"
 	"                         their directories are empty\n"
 	"      --skip-special     leave out sockets, devices and FIFOs instead of failing\n"
+	"      --sizes=tvix       count entries of directories as Tvix and snix do, whose\n"
+	"                         daemons refuse other sizes; gives other digests\n"
 	"      --no-cache         read all files again, also those that seem unchanged\n"
 	"                         since an earlier import\n"
 	"      --threads N        read with N threads, 1 to 16 (default: one for each\n"

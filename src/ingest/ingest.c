@@ -211,7 +211,8 @@ static int dir_finish(void *worker, struct work_dir *dir, struct error *err)
 	if (r < 0) {
 		return error_wrap(err, "%s", ingest_path_text(in, d, NULL));
 	}
-	struct node node = directory_node(directory);
+	struct node node = in->options.count_twice ? directory_node_counted_twice(directory)
+						   : directory_node(directory);
 
 	if (!d->work.parent) {
 		root_node_set(in->out, &node);

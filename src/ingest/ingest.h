@@ -34,6 +34,7 @@ struct ingest_options {
 	bool use_seen;        /* trust the store's memory of unchanged files (seen_cache.h) */
 	bool skip_special;    /* leave out sockets, devices and FIFOs */
 	bool one_file_system; /* a mount point below the root becomes an empty directory */
+	bool count_twice;     /* sizes of directories: see directory_node_counted_twice() */
 	/*
 	 * A directory that must not be in the tree: the one of the store itself, which grows
 	 * while it is read. Device 0 and inode 0: none.

@@ -45,3 +45,19 @@ def test_there_and_back(store, peer, sample, folder, mount):
     m.stop()
     m = mount(types.SimpleNamespace(path=peer.path), "--nix")
     assert_same_tree(sample / "sub", m / path.base)
+
+
+def test_sizes_as_others_count_them(store, peer, sample, folder):
+    peer.counts_twice = True
+    tree = store.add(sample, "tree")["digest"]
+    refused = store.cairn("push", "--to", peer.path, tree, check=False)
+    assert refused.code != 0
+    assert "wrong size" in refused.err
+    theirs = store.add(sample, "theirs", "--sizes=tvix")["digest"]
+    assert theirs != tree
+    store.cairn("push", "--to", peer.path, theirs)
+    here = Store(folder / "here")
+    here.cairn("pull", "--from", peer.path, theirs, "--as", "theirs")
+    here.cairn("export", "theirs", folder / "out")
+    assert_same_tree(sample, folder / "out")
+    assert store.cairn("import", "--sizes=nobody", sample, check=False).code == 2
