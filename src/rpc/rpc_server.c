@@ -150,7 +150,7 @@ int rpc_server_add_tls(struct rpc_server *s, const char *address, unsigned right
 		       const struct rpc_tls *tls, unsigned *port, struct error *err)
 {
 	grpc_server_credentials *credentials = tls_credentials(tls);
-	struct server_door *door;
+	struct server_door *door = NULL;
 
 	if (!credentials) {
 		return error_set(err, ERROR_INVALID,
