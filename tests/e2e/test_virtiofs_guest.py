@@ -122,7 +122,7 @@ class World:
 
     def clean_up(self):
         self.guests.clean_up()
-        self.daemons.clean_up()
+        harness.clean_up_daemons(self.daemons.made)
 
 
 @pytest.fixture(scope="module")
