@@ -84,7 +84,7 @@ static int import_path(struct import_run *run, const char *path, const char *nam
 	struct ingest_stats *stats = &result.read;
 	struct progress progress = {
 		.verb = "imported", .files = &stats->files, .bytes = &stats->bytes};
-	struct blob_counts before, after;
+	struct blob_counts before = {0}, after = {0};
 	int r = blob_service_count(run->store.blobs, &before, err);
 
 	if (r < 0) {
