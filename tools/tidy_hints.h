@@ -7,7 +7,9 @@
 
 /* Before base/util.h, as in the files that use it: its parameters are macros there. */
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/provider.h>
+#include <openssl/x509v3.h>
 
 #include "base/error.h"
 
