@@ -197,10 +197,15 @@ PLAIN_TESTS = [PROJECT / "tests/e2e" / name for name in (
     "test_mount.py", "test_push.py", "test_read.py", "test_readdir.py", "test_readonly.py")]
 
 
-def run_e2e(cell, slow=1, env=None, timeout=900, long=False):
-    """All end-to-end tests with this cell's program, LONG_TESTS only where long is set."""
-    chosen = [*([] if long else [f"--ignore={path}" for path in LONG_TESTS]),
-              PROJECT / "tests/e2e"]
+# What the thread sanitizer would take minutes for, and what it looks at elsewhere: the server's
+# threads in the conformance suite, those of imports and NARs in smaller tests.
+SLOW_UNDER_TSAN = [PROJECT / "tests/e2e" / name for name in (
+    "test_nix_corpus.py", "test_real_tree.py", "test_rpc_client.py")]
+
+
+def run_e2e(cell, slow=1, env=None, timeout=900, left_out=tuple(LONG_TESTS)):
+    """All end-to-end tests with this cell's program, but those in left_out."""
+    chosen = [*(f"--ignore={path}" for path in left_out), PROJECT / "tests/e2e"]
     run_pytest(cell, cell.folder, chosen, [], slow, env, timeout)
 
 
@@ -284,7 +289,7 @@ def cell_release(cell):
     """gcc, release: unit, plain stores, end to end with guests; mounts passed through, unprivileged"""
     if build(cell, "gcc", ["--buildtype=release"]):
         run_meson_tests(cell, ["unit", "conformance-basic"])
-        run_e2e(cell, long=True)
+        run_e2e(cell, left_out=())
         run_e2e(cell, env={"CAIRN_TEST_IO": "passthrough"})
         run_e2e_as_user(cell)
 
@@ -311,7 +316,8 @@ def cell_tsan(cell):
         return
     try:
         run_meson_tests(cell, ["unit", "conformance"], 8, SANITIZER_OPTIONS)
-        run_e2e(cell, 6, {**SANITIZER_OPTIONS_GRPC, "CAIRN_TEST_CRASHES": "10"})
+        run_e2e(cell, 6, {**SANITIZER_OPTIONS_GRPC, "CAIRN_TEST_CRASHES": "10"},
+                left_out=[*LONG_TESTS, *SLOW_UNDER_TSAN])
     finally:
         set_randomization(True)
 
