@@ -132,11 +132,6 @@ bool directory_service_fetches(const struct directory_service *s)
 	return s->fetches;
 }
 
-bool directory_service_keeps(const struct directory_service *s)
-{
-	return s->ops->prefetch != NULL;
-}
-
 int directory_service_discard(struct directory_service *s, const struct digest *digest,
 			      struct error *err)
 {

@@ -49,8 +49,6 @@ int directory_service_get_recursive(struct directory_service *s, const struct di
 void directory_service_prefetch(struct directory_service *s, const struct digest *root);
 /* False where everything is at hand, and never fetched. */
 bool directory_service_fetches(const struct directory_service *s);
-/* True where prefetching has an effect that lasts. */
-bool directory_service_keeps(const struct directory_service *s);
 /* See blob_service_discard(). */
 int directory_service_discard(struct directory_service *s, const struct digest *digest,
 			      struct error *err);

@@ -75,10 +75,11 @@ static int open_file(struct store *out, const struct url *address, unsigned flag
 	return local_store_open(out, address->path, flags, err);
 }
 
-static int file_folder(const struct url *address, char path[PATH_MAX], struct error *err unused)
+static int file_needs(const struct url *address, struct store_needs *out,
+		      struct error *err unused)
 {
-	memcpy(path, address->path, strlen(address->path) + 1);
-	return 1;
+	store_needs_add_folder(out, address->path);
+	return 0;
 }
 
 static int rebuild_file(const struct url *address, struct store_rebuilt *out, struct error *err)
@@ -92,7 +93,7 @@ static const struct store_scheme file_scheme = {
 	.parameters = file_parameters,
 	.check = check_file,
 	.open = open_file,
-	.folder = file_folder,
+	.needs = file_needs,
 	.rebuild = rebuild_file,
 };
 
@@ -304,17 +305,6 @@ int store_open(struct store *out, const char *address, unsigned flags, struct er
 	return call_with_address(address, call_open, &c, err);
 }
 
-static int call_folder(void *context, const struct store_scheme *scheme, const struct url *url,
-		       struct error *err)
-{
-	return scheme->folder ? scheme->folder(url, context, err) : 0;
-}
-
-int store_folder(const char *address, char path[PATH_MAX], struct error *err)
-{
-	return call_with_address(address, call_folder, path, err);
-}
-
 static int call_rebuild(void *context, const struct store_scheme *scheme, const struct url *url,
 			struct error *err)
 {
@@ -332,18 +322,12 @@ static int call_needs(void *context, const struct store_scheme *scheme, const st
 		      struct error *err)
 {
 	struct store_needs *n = context;
-	char folder[PATH_MAX];
 
 	if (scheme->needs) {
 		return scheme->needs(url, n, err);
 	}
-	int r = scheme->folder ? scheme->folder(url, folder, err) : 0;
-
-	if (r > 0) {
-		store_needs_add_folder(n, folder);
-	}
-	n->peers |= r == 0;
-	return r < 0 ? r : 0;
+	n->peers = true;
+	return 0;
 }
 
 int store_needs(const char *address, struct store_needs *out, struct error *err)

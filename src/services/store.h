@@ -40,8 +40,6 @@ enum store_open_flags {
  * the valid ones. store_close() ends it.
  */
 int store_open(struct store *out, const char *address, unsigned flags, struct error *err);
-/* Asker: the folder that an address stands for, where the store is one; 0 for others. */
-int store_folder(const char *address, char path[PATH_MAX], struct error *err);
 /* What an open store will use, for a process that confines itself. Zeroed is nothing. */
 struct store_needs {
 	char **folders; /* to read in */

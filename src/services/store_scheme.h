@@ -16,10 +16,8 @@ struct store_scheme {
 	int (*check)(const struct url *address, struct error *err);
 	int (*open)(struct store *out, const struct url *address, unsigned flags,
 		    struct error *err);
-	/* Adds what this store needs. NULL: its folder, or if it has none, peers. */
+	/* Adds what this store needs, see store_needs(). NULL: it speaks to peers. */
 	int (*needs)(const struct url *address, struct store_needs *out, struct error *err);
-	/* Asker, see store_folder(); NULL where there never is a folder. */
-	int (*folder)(const struct url *address, char path[PATH_MAX], struct error *err);
 	/* See store_rebuild(); NULL where there is no index. */
 	int (*rebuild)(const struct url *address, struct store_rebuilt *out, struct error *err);
 };

@@ -96,16 +96,27 @@ static void test_long_path(void **state unused)
 	check_refused(address, ERROR_LIMIT, "long");
 }
 
-static void test_folder(void **state unused)
+static void check_needs_folder(const char *address, const char *folder)
 {
-	char path[PATH_MAX];
+	struct store_needs needs cleanup(store_needs_done) = {0};
 
-	assert_int_equal(store_folder("file:///with%20space", path, NULL), 1);
-	assert_string_equal(path, "/with space");
-	assert_int_equal(store_folder("./relative", path, NULL), 1);
-	assert_string_equal(path, "./relative");
-	assert_int_equal(store_folder("memory://", path, NULL), 0);
-	assert_int_equal(store_folder("unknown://x", path, NULL), -ERROR_INVALID);
+	assert_int_equal(store_needs(address, &needs, NULL), 0);
+	assert_int_equal(needs.folder_count, folder != NULL);
+	if (folder) {
+		assert_string_equal(needs.folders[0], folder);
+	}
+	assert_false(needs.peers);
+	assert_false(needs.writes);
+}
+
+static void test_needs(void **state unused)
+{
+	struct store_needs needs = {0};
+
+	check_needs_folder("file:///with%20space", "/with space");
+	check_needs_folder("./relative", "./relative");
+	check_needs_folder("memory://", NULL);
+	assert_int_equal(store_needs("unknown://x", &needs, NULL), -ERROR_INVALID);
 }
 
 static void test_memory(void **state unused)
@@ -182,7 +193,7 @@ int main(int argc unused, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused),   cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_long_path), cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_paths),     cmocka_unit_test(test_folder),
+		cmocka_unit_test(test_paths),     cmocka_unit_test(test_needs),
 	};
 
 	(void)argv;
