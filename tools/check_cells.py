@@ -247,8 +247,11 @@ def run_pytest(cell, folder, chosen, prefix, slow, env, timeout):
         "PYTHONDONTWRITEBYTECODE": "1",
         **(env or {}),
     }
+    # Tests wait more than they compute: one process more than there are processors. The tests of
+    # a file share what it set up.
     code, out = run([*prefix, PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rN",
-                     "--maxfail=30", f"--junitxml={report}", *chosen], timeout, settings)
+                     f"-n{JOBS + 1}", "--dist=loadfile", "--maxfail=30",
+                     f"--junitxml={report}", *chosen], timeout, settings)
     before = len(cell.failed)
     if report.exists():
         count_junit(cell, report)
