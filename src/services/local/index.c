@@ -1,51 +1,22 @@
-#include "services/local/index.h"
-
 #include <errno.h>
-#include <lmdb.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "services/local/index_internal.h"
 
-#define READ_TXNS_KEPT 32
 /* One fault maps up to 64 KiB, so this is at most 16 MiB more than what is allowed. */
 #define ACCESSES_PER_CHECK 256u
 #define RESIDENT_MAX ((size_t)24 << 20)
-
-struct index {
-	MDB_env *env;
-	MDB_dbi tables[INDEX_TABLE_COUNT];
-	_Atomic bool present[INDEX_TABLE_COUNT]; /* tables of others are not open */
-	pthread_mutex_t opening;                 /* held while a table is opened late */
-	pthread_mutex_t lock;                    /* guards idle and idle_count */
-	MDB_txn *idle[READ_TXNS_KEPT];
-	unsigned idle_count;
-	_Atomic unsigned accesses;
-	void *map;     /* where LMDB has its file; NULL: not known */
-	int memory_fd; /* for proc_resident_file_bytes() */
-};
 
 struct index_write {
 	struct index *ix;
 	MDB_txn *txn;
 };
 
-static const char *const table_names[INDEX_TABLE_COUNT] = {
-	[INDEX_BLOBS] = "blobs",
-	[INDEX_DIRECTORIES] = "directories",
-	[INDEX_LARGE_SIZES] = "large-sizes",
-	[INDEX_ROOTS] = "roots",
-	[INDEX_PACKS] = "packs",
-	[INDEX_SEEN] = "seen",
-	[INDEX_META] = "meta",
-	[INDEX_PATH_INFOS] = "path-infos",
-};
-
-static int lmdb_error(struct error *err, int rc, const char *what)
+int index_lmdb_error(struct error *err, int rc, const char *what)
 {
 	switch (rc) {
 	case MDB_CORRUPTED:
@@ -71,98 +42,6 @@ static int lmdb_error(struct error *err, int rc, const char *what)
 		return error_set(err, ERROR_IO, "index of the store: %s: %s", what,
 				 mdb_strerror(rc));
 	}
-}
-
-static MDB_val val_of(struct bytes b)
-{
-	return (MDB_val){.mv_size = b.len, .mv_data = (void *)(uintptr_t)b.ptr};
-}
-
-static struct bytes bytes_of_val(MDB_val v)
-{
-	return bytes_of(v.mv_data, v.mv_size);
-}
-
-/* Stores that were made before this program knew of path infos have no table for them. */
-static bool came_later(int table)
-{
-	return table == INDEX_PATH_INFOS;
-}
-
-/* Asker: opens one table. */
-static int open_table(struct index *ix, MDB_txn *txn, int table, bool create, struct error *err)
-{
-	int rc = mdb_dbi_open(txn, table_names[table], create ? MDB_CREATE : 0,
-			      &ix->tables[table]);
-
-	if (rc == MDB_NOTFOUND) {
-		return 0;
-	}
-	return rc ? lmdb_error(err, rc, "open table") : 1;
-}
-
-static int open_tables(struct index *ix, bool create, bool read_only, struct error *err)
-{
-	bool found[INDEX_TABLE_COUNT];
-	MDB_txn *txn;
-	int rc = mdb_txn_begin(ix->env, NULL, read_only ? MDB_RDONLY : 0, &txn);
-
-	if (rc) {
-		return lmdb_error(err, rc, "begin");
-	}
-	for (int i = 0; i < INDEX_TABLE_COUNT; i++) {
-		rc = open_table(ix, txn, i, create || (came_later(i) && !read_only), err);
-		if (rc == 0 && !came_later(i)) {
-			rc = error_set(err, ERROR_CORRUPT,
-				       "the index of the store has no table \"%s\"",
-				       table_names[i]);
-		}
-		if (rc < 0) {
-			mdb_txn_abort(txn);
-			return rc;
-		}
-		found[i] = rc > 0;
-	}
-	rc = mdb_txn_commit(txn);
-	for (int i = 0; i < INDEX_TABLE_COUNT; i++) {
-		atomic_store(&ix->present[i], rc == 0 && found[i]);
-	}
-	return rc ? lmdb_error(err, rc, "commit") : 0;
-}
-
-/* Asker: for a reader, another process may have made the table meanwhile. */
-static int find_table_late(struct index *ix, int table, struct error *err)
-{
-	MDB_txn *txn;
-	int rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &txn);
-
-	if (rc) {
-		return lmdb_error(err, rc, "begin reading");
-	}
-	int found = open_table(ix, txn, table, false, err);
-
-	rc = mdb_txn_commit(txn);
-	if (rc && found >= 0) {
-		return lmdb_error(err, rc, "commit");
-	}
-	return found;
-}
-
-/* Asker. */
-static int find_table(struct index *ix, int table, struct error *err)
-{
-	if (atomic_load_explicit(&ix->present[table], memory_order_acquire)) {
-		return 1;
-	}
-	pthread_mutex_lock(&ix->opening);
-	int rc = 1;
-
-	if (!atomic_load(&ix->present[table])) {
-		rc = find_table_late(ix, table, err);
-		atomic_store(&ix->present[table], rc > 0);
-	}
-	pthread_mutex_unlock(&ix->opening);
-	return rc;
 }
 
 /* LMDB does not tell where it maps its file. */
@@ -192,9 +71,9 @@ static int open_env(struct index *ix, const char *path, unsigned how, struct err
 	int rc = mdb_env_create(&ix->env);
 
 	if (rc) {
-		return lmdb_error(err, rc, "create environment");
+		return index_lmdb_error(err, rc, "create environment");
 	}
-	mdb_env_set_maxdbs(ix->env, INDEX_TABLE_COUNT);
+	mdb_env_set_maxdbs(ix->env, INDEX_TABLES_MAX);
 	mdb_env_set_maxreaders(ix->env, INDEX_READERS_MAX);
 	mdb_env_set_mapsize(ix->env, INDEX_MAP_SIZE);
 	rc = mdb_env_open(ix->env, path, flags, 0644);
@@ -205,9 +84,9 @@ static int open_env(struct index *ix, const char *path, unsigned how, struct err
 		ix->env = NULL;
 		rc = mdb_env_create(&ix->env);
 		if (rc) {
-			return lmdb_error(err, rc, "create environment");
+			return index_lmdb_error(err, rc, "create environment");
 		}
-		mdb_env_set_maxdbs(ix->env, INDEX_TABLE_COUNT);
+		mdb_env_set_maxdbs(ix->env, INDEX_TABLES_MAX);
 		mdb_env_set_mapsize(ix->env, INDEX_MAP_SIZE);
 		rc = mdb_env_open(ix->env, path, flags | MDB_NOLOCK, 0644);
 	}
@@ -219,7 +98,7 @@ static int open_env(struct index *ix, const char *path, unsigned how, struct err
 			path);
 	}
 	if (rc) {
-		lmdb_error(err, rc, "open");
+		index_lmdb_error(err, rc, "open");
 		return error_wrap(err, "%s", path);
 	}
 	/* Slots of readers that were killed would keep old pages from being used again. */
@@ -242,7 +121,8 @@ int index_open(struct index **out, const char *path, unsigned flags, struct erro
 	}
 	if (rc == 0) {
 		ix->map = map_of(ix->env);
-		rc = open_tables(ix, flags & (INDEX_CREATE | INDEX_PRIVATE), read_only, err);
+		rc = index_open_tables(ix, flags & (INDEX_CREATE | INDEX_PRIVATE), read_only,
+				       err);
 	}
 	if (rc) {
 		index_close(ix);
@@ -316,7 +196,7 @@ static int read_begin(struct index *ix, MDB_txn **out, struct error *err)
 		rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &txn);
 	}
 	if (rc || !txn) {
-		return lmdb_error(err, rc, "begin reading");
+		return index_lmdb_error(err, rc, "begin reading");
 	}
 	count_access(ix);
 	*out = txn;
@@ -337,52 +217,94 @@ static void read_end(struct index *ix, MDB_txn *txn)
 	}
 }
 
-/* Asker: 1 with the value and the read that it is borrowed from, which the caller ends. */
-static int find(struct index *ix, enum index_table table, struct bytes key, MDB_txn **txn,
-		MDB_val *value, struct error *err)
+/* A read of one table. */
+struct table_read {
+	MDB_txn *txn;
+	MDB_dbi dbi;
+	enum table_state state;
+};
+
+/* Asker: 0 when there is no such table. */
+static int table_read_begin(struct index *ix, enum index_table table, struct table_read *r,
+			    struct error *err)
 {
-	MDB_val k = val_of(key);
-	int rc = find_table(ix, (int)table, err);
+	int rc = index_find_table(ix, table, &r->state, err);
 
 	if (rc <= 0) {
 		return rc;
 	}
-	rc = read_begin(ix, txn, err);
-	if (rc) {
-		return rc;
-	}
-	rc = mdb_get(*txn, ix->tables[table], &k, value);
-	if (rc == 0) {
-		return 1;
-	}
-	read_end(ix, *txn);
-	return rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "get");
+	r->dbi = r->state == TABLE_BEFORE ? ix->before[table] : ix->tables[table];
+	rc = read_begin(ix, &r->txn, err);
+	return rc ? rc : 1;
+}
+
+/*
+ * Asker, where a read found nothing: is that because a writer has given the values their checks
+ * since, so that they are in another table?
+ */
+static int was_converted(struct index *ix, enum index_table table, const struct table_read *r,
+			 struct error *err)
+{
+	enum table_state state = r->state;
+	int rc = state == TABLE_BEFORE ? index_find_table(ix, table, &state, err) : 0;
+
+	return rc < 0 ? rc : state != r->state;
+}
+
+/* Asker: 1 with the value and the read that it is borrowed from, which the caller ends. */
+static int find(struct index *ix, enum index_table table, struct bytes key,
+		struct table_read *r, struct bytes *value, struct error *err)
+{
+	int rc;
+
+	do {
+		MDB_val k = val_of(key), v;
+
+		rc = table_read_begin(ix, table, r, err);
+		if (rc <= 0) {
+			return rc;
+		}
+		rc = mdb_get(r->txn, r->dbi, &k, &v);
+		if (rc == 0) {
+			rc = index_check_value(table, r->state, key, bytes_of_val(v), value,
+					       err);
+			if (rc == 0) {
+				return 1;
+			}
+			read_end(ix, r->txn);
+			return rc;
+		}
+		read_end(ix, r->txn);
+		rc = rc == MDB_NOTFOUND ? was_converted(ix, table, r, err)
+					: index_lmdb_error(err, rc, "get");
+	} while (rc > 0);
+	return rc;
 }
 
 /* Asker, of a value that was found. */
-static int copy_value(enum index_table table, MDB_val v, void *value, size_t size,
+static int copy_value(enum index_table table, struct bytes v, void *value, size_t size,
 		      struct error *err)
 {
-	if (!v.mv_data || v.mv_size != size) {
+	if (!v.ptr || v.len != size) {
 		return error_set(
 			err, ERROR_CORRUPT,
 			"the index of the store is damaged (table %s: a value of %zu bytes)",
-			table_names[table], v.mv_size);
+			index_table_name(table), v.len);
 	}
-	memcpy(value, v.mv_data, size);
+	memcpy(value, v.ptr, size);
 	return 1;
 }
 
 int index_get(struct index *ix, enum index_table table, struct bytes key, void *value,
 	      size_t size, struct error *err)
 {
-	MDB_txn *txn = NULL;
-	MDB_val v = {0};
-	int rc = find(ix, table, key, &txn, &v, err);
+	struct table_read r;
+	struct bytes v;
+	int rc = find(ix, table, key, &r, &v, err);
 
 	if (rc > 0) {
 		rc = copy_value(table, v, value, size, err);
-		read_end(ix, txn);
+		read_end(ix, r.txn);
 	}
 	return rc;
 }
@@ -397,7 +319,8 @@ static int get_at_cursor(MDB_cursor *cursor, enum index_table table, struct byte
 	if (rc == MDB_NOTFOUND) {
 		return 0;
 	}
-	return rc ? lmdb_error(err, rc, "get") : copy_value(table, v, value, size, err);
+	return rc ? index_lmdb_error(err, rc, "get")
+		  : copy_value(table, bytes_of_val(v), value, size, err);
 }
 
 int index_get_many(struct index *ix, enum index_table table, const uint8_t *keys,
@@ -405,18 +328,15 @@ int index_get_many(struct index *ix, enum index_table table, const uint8_t *keys
 		   bool *found, struct error *err)
 {
 	MDB_cursor *cursor = NULL;
-	MDB_txn *txn = NULL;
-	int rc = find_table(ix, (int)table, err);
+	struct table_read r;
+	int rc = table_read_begin(ix, table, &r, err);
 
 	memset(found, 0, count * sizeof(*found));
-	if (rc > 0) {
-		rc = read_begin(ix, &txn, err);
-	}
-	if (rc || !txn) {
+	if (rc <= 0) {
 		return rc;
 	}
-	rc = mdb_cursor_open(txn, ix->tables[table], &cursor);
-	rc = rc ? lmdb_error(err, rc, "open cursor") : 0;
+	rc = mdb_cursor_open(r.txn, r.dbi, &cursor);
+	rc = rc ? index_lmdb_error(err, rc, "open cursor") : 0;
 	for (size_t i = 0; rc >= 0 && i < count; i++) {
 		rc = get_at_cursor(cursor, table, bytes_of(keys + i * key_size, key_size),
 				   values + i * value_size, value_size, err);
@@ -425,69 +345,120 @@ int index_get_many(struct index *ix, enum index_table table, const uint8_t *keys
 	if (cursor) {
 		mdb_cursor_close(cursor);
 	}
-	read_end(ix, txn);
+	read_end(ix, r.txn);
 	return MIN(rc, 0);
 }
 
 int index_get_append(struct index *ix, enum index_table table, struct bytes key,
 		     struct buffer *out, struct error *err)
 {
-	MDB_txn *txn = NULL;
-	MDB_val v = {0};
-	int rc = find(ix, table, key, &txn, &v, err);
+	struct table_read r;
+	struct bytes v;
+	int rc = find(ix, table, key, &r, &v, err);
 
 	if (rc > 0) {
-		buffer_append(out, v.mv_data, v.mv_size);
-		read_end(ix, txn);
+		buffer_append(out, v.ptr, v.len);
+		read_end(ix, r.txn);
 	}
 	return rc;
+}
+
+struct scan {
+	struct index *ix;
+	enum index_table table;
+	index_visit visit;
+	void *context;
+	uint64_t visited;
+	uint8_t last[INDEX_KEY_MAX]; /* the key visited last */
+	size_t last_len;
+};
+
+/* Asker: 0 when visit wants no more. */
+static int visit_entry(struct scan *s, const struct table_read *r, MDB_val k, MDB_val v,
+		       struct error *err)
+{
+	struct bytes key = bytes_of_val(k), value;
+
+	/* A damaged page can lead back to where the scan was: it must come to an end. */
+	if (key.len > INDEX_KEY_MAX ||
+	    (s->visited && bytes_compare(key, bytes_of(s->last, s->last_len)) <= 0)) {
+		return error_set(err, ERROR_CORRUPT,
+				 "the index of the store is damaged (table %s: keys out of "
+				 "order); see `cairn fsck`",
+				 index_table_name(s->table));
+	}
+	int rc = index_check_value(s->table, r->state, key, bytes_of_val(v), &value, err);
+
+	if (rc) {
+		return rc;
+	}
+	memcpy(s->last, key.ptr, key.len);
+	s->last_len = key.len;
+	s->visited++;
+	count_access(s->ix);
+	return s->visit(s->context, key, value);
+}
+
+static int scan_table(struct scan *s, const struct table_read *r, struct bytes from,
+		      struct error *err)
+{
+	MDB_val k = val_of(from), v;
+	MDB_cursor *cursor;
+	int more = 1, rc = mdb_cursor_open(r->txn, r->dbi, &cursor);
+
+	if (rc) {
+		return index_lmdb_error(err, rc, "open cursor");
+	}
+	rc = mdb_cursor_get(cursor, &k, &v, from.len ? MDB_SET_RANGE : MDB_FIRST);
+	while (rc == 0 && more > 0) {
+		more = visit_entry(s, r, k, v, err);
+		if (more > 0) {
+			rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+		}
+	}
+	mdb_cursor_close(cursor);
+	if (more < 0) {
+		return more;
+	}
+	return rc == 0 || rc == MDB_NOTFOUND ? 0 : index_lmdb_error(err, rc, "scan");
 }
 
 int index_scan(struct index *ix, enum index_table table, struct bytes from, index_visit visit,
 	       void *context, struct error *err)
 {
-	MDB_cursor *cursor;
-	MDB_txn *txn = NULL;
-	int rc = find_table(ix, (int)table, err);
+	struct scan s = {.ix = ix, .table = table, .visit = visit, .context = context};
+	struct table_read r;
+	int rc;
 
-	if (rc <= 0) {
-		return rc;
-	}
-	rc = read_begin(ix, &txn, err);
-	if (rc) {
-		return rc;
-	}
-	rc = mdb_cursor_open(txn, ix->tables[table], &cursor);
-	if (rc == 0) {
-		MDB_val k = val_of(from), v;
-
-		rc = mdb_cursor_get(cursor, &k, &v, from.len ? MDB_SET_RANGE : MDB_FIRST);
-		while (rc == 0 && visit(context, bytes_of_val(k), bytes_of_val(v))) {
-			count_access(ix);
-			rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+	do {
+		rc = table_read_begin(ix, table, &r, err);
+		if (rc <= 0) {
+			return rc;
 		}
-		mdb_cursor_close(cursor);
-	}
-	read_end(ix, txn);
-	return rc == 0 || rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "scan");
+		rc = scan_table(&s, &r, from, err);
+		read_end(ix, r.txn);
+		if (rc == 0 && s.visited == 0) {
+			rc = was_converted(ix, table, &r, err);
+		}
+	} while (rc > 0);
+	return rc;
 }
 
 int index_count(struct index *ix, enum index_table table, uint64_t *out, struct error *err)
 {
-	MDB_stat stat;
-	MDB_txn *txn = NULL;
-	int rc = read_begin(ix, &txn, err);
+	MDB_stat stat = {0};
+	struct table_read r;
+	int rc = table_read_begin(ix, table, &r, err);
 
-	if (rc) {
-		return rc;
+	if (rc > 0) {
+		rc = mdb_stat(r.txn, r.dbi, &stat);
+		read_end(ix, r.txn);
+		rc = rc ? index_lmdb_error(err, rc, "count") : 0;
 	}
-	rc = mdb_stat(txn, ix->tables[table], &stat);
-	read_end(ix, txn);
-	if (rc) {
-		return lmdb_error(err, rc, "count");
+	if (rc == 0) {
+		*out = stat.ms_entries;
 	}
-	*out = stat.ms_entries;
-	return 0;
+	return rc;
 }
 
 int index_write_begin(struct index *ix, struct index_write **out, struct error *err)
@@ -496,7 +467,7 @@ int index_write_begin(struct index *ix, struct index_write **out, struct error *
 	int rc = mdb_txn_begin(ix->env, NULL, 0, &txn);
 
 	if (rc) {
-		return lmdb_error(err, rc, "begin writing");
+		return index_lmdb_error(err, rc, "begin writing");
 	}
 	*out = xmalloc(sizeof(**out));
 	**out = (struct index_write){.ix = ix, .txn = txn};
@@ -506,12 +477,12 @@ int index_write_begin(struct index *ix, struct index_write **out, struct error *
 int index_write_put(struct index_write *w, enum index_table table, struct bytes key,
 		    struct bytes value, bool replace, struct error *err)
 {
-	MDB_val k = val_of(key), v = val_of(value);
-	int rc = mdb_put(w->txn, w->ix->tables[table], &k, &v, replace ? 0 : MDB_NOOVERWRITE);
+	int rc = index_put_value(w->ix, w->txn, table, key, value,
+				 replace ? 0 : MDB_NOOVERWRITE);
 
 	count_access(w->ix);
 
-	return rc == 0 || rc == MDB_KEYEXIST ? 0 : lmdb_error(err, rc, "put");
+	return rc == 0 || rc == MDB_KEYEXIST ? 0 : index_lmdb_error(err, rc, "put");
 }
 
 int index_write_get(struct index_write *w, enum index_table table, struct bytes key,
@@ -521,10 +492,10 @@ int index_write_get(struct index_write *w, enum index_table table, struct bytes 
 	int rc = mdb_get(w->txn, w->ix->tables[table], &k, &v);
 
 	if (rc == 0) {
-		*value = bytes_of_val(v);
-		return 1;
+		rc = index_check_value(table, TABLE_PRESENT, key, bytes_of_val(v), value, err);
+		return rc ? rc : 1;
 	}
-	return rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "get");
+	return rc == MDB_NOTFOUND ? 0 : index_lmdb_error(err, rc, "get");
 }
 
 int index_write_delete(struct index_write *w, enum index_table table, struct bytes key,
@@ -536,7 +507,7 @@ int index_write_delete(struct index_write *w, enum index_table table, struct byt
 	if (rc == 0) {
 		return 1;
 	}
-	return rc == MDB_NOTFOUND ? 0 : lmdb_error(err, rc, "delete");
+	return rc == MDB_NOTFOUND ? 0 : index_lmdb_error(err, rc, "delete");
 }
 
 int index_write_commit(struct index_write *w, struct error *err)
@@ -545,7 +516,7 @@ int index_write_commit(struct index_write *w, struct error *err)
 
 	release_pages(w->ix);
 	free(w);
-	return rc ? lmdb_error(err, rc, "commit") : 0;
+	return rc ? index_lmdb_error(err, rc, "commit") : 0;
 }
 
 void index_write_abort(struct index_write *w)

@@ -2,11 +2,14 @@
 
 /*
  * The index of a local store: ordered tables of small keys and values in one LMDB environment.
- * The only file that knows LMDB is index.c.
+ * Only index.c and index_tables.c know LMDB.
  *
  * Any thread may read; each read sees one committed state. There is one writer at a time over
  * all processes: index_write_begin waits for it. A write belongs to the thread that began it.
  * What a commit returned for is durable.
+ *
+ * Values that no digest protects (roots, path infos, packs, meta) carry a check, which is added
+ * and looked at below this interface: one that is wrong is ERROR_CORRUPT.
  */
 
 #include "base/bytes.h"

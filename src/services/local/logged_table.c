@@ -71,8 +71,12 @@ static int get_sequence(struct logged_write *w, struct error *err)
 	int rc = index_write_get(w->index, INDEX_META, bytes_of_string(w->table->sequence),
 				 &value, err);
 
-	w->sequence = rc > 0 && value.len == 8 ? get_le64(value.ptr) : 0;
-	return rc < 0 ? rc : 0;
+	if (rc > 0 && value.len != 8) {
+		return error_set(err, ERROR_CORRUPT, "the index of the store is damaged (%s)",
+				 w->table->sequence);
+	}
+	w->sequence = rc > 0 ? get_le64(value.ptr) : 0;
+	return MIN(rc, 0);
 }
 
 int logged_write_begin(struct logged_write *w, const struct logged_table *table,

@@ -94,15 +94,40 @@ bool pack_header_valid(const uint8_t in[PACK_HEADER_SIZE], uint64_t number,
 	return memcmp(in, expected, PACK_HEADER_SIZE) == 0;
 }
 
+/*
+ * CRC-16 (CCITT: polynomial 0x1021, from 0xffff) of a location without its check: any one byte
+ * that changes is found, which a digest of 16 bits could not promise.
+ */
+static uint16_t location_check(const uint8_t location[LOCATION_SIZE])
+{
+	/* What four zero bits behind each value of four bits leave. */
+	static const uint16_t table[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5,
+					   0x60c6, 0x70e7, 0x8108, 0x9129, 0xa14a, 0xb16b,
+					   0xc18c, 0xd1ad, 0xe1ce, 0xf1ef};
+	unsigned crc = 0xffff;
+
+	for (size_t i = 0; i < LOCATION_SIZE; i++) {
+		unsigned byte = i == 2 || i == 3 ? 0u : location[i];
+
+		crc = ((crc << 4) & 0xffffu) ^ table[(crc >> 12) ^ (byte >> 4)];
+		crc = ((crc << 4) & 0xffffu) ^ table[(crc >> 12) ^ (byte & 15u)];
+	}
+	/* Zero stands for none: locations of older programs. */
+	return crc ? (uint16_t)crc : 0xffff;
+}
+
 void location_encode(uint8_t out[LOCATION_SIZE], const struct location *l)
 {
 	out[0] = (uint8_t)l->kind;
 	out[1] = l->encoding;
-	out[2] = out[3] = 0;
 	put_le32(out + 4, l->pack);
 	put_le32(out + 8, (uint32_t)(l->offset / RECORD_ALIGN));
 	put_le32(out + 12, l->stored);
 	put_le64(out + 16, l->size);
+	uint16_t check = location_check(out);
+
+	out[2] = (uint8_t)check;
+	out[3] = (uint8_t)(check >> 8);
 }
 
 int location_decode(const uint8_t in[LOCATION_SIZE], struct location *out, struct error *err)
@@ -115,8 +140,10 @@ int location_decode(const uint8_t in[LOCATION_SIZE], struct location *out, struc
 		.stored = get_le32(in + 12),
 		.size = get_le64(in + 16),
 	};
+	unsigned check = in[2] | (unsigned)in[3] << 8;
 
-	if ((l.kind != LOCATION_PACK && l.kind != LOCATION_FILE) || l.pack == 0 ||
+	if ((check && check != location_check(in)) ||
+	    (l.kind != LOCATION_PACK && l.kind != LOCATION_FILE) || l.pack == 0 ||
 	    l.stored > RECORD_PAYLOAD_MAX || l.offset < PACK_HEADER_SIZE ||
 	    (l.kind == LOCATION_PACK && !record_lengths_valid(l.encoding, l.stored, l.size)) ||
 	    (l.kind == LOCATION_FILE &&

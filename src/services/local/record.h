@@ -68,8 +68,9 @@ bool pack_header_valid(const uint8_t in[PACK_HEADER_SIZE], uint64_t number,
 		       const uint8_t id[STORE_ID_SIZE]);
 
 /*
- * Where an object is. In the index: kind u8 | encoding u8 | zero u16 | le32 pack | le32 offset
- * / 8 | le32 stored length | le64 size.
+ * Where an object is. In the index: kind u8 | encoding u8 | le16 check | le32 pack | le32
+ * offset / 8 | le32 stored length | le64 size. check: CRC-16 of the rest; zero, of older
+ * programs: none.
  */
 #define LOCATION_SIZE 24
 
