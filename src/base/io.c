@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Where the system does not say. */
+#define OPEN_FILES_USUAL 1024
 /* The grain of holes. */
 #define HOLE_BLOCK ((size_t)4096)
 
@@ -285,12 +287,17 @@ void close_inherited(int kept)
 	(void)close_range((unsigned)kept + 1, ~0U, 0);
 }
 
-void raise_open_file_limit(void)
+size_t raise_open_file_limit(void)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+		return OPEN_FILES_USUAL;
 	}
+	if (limit.rlim_cur < limit.rlim_max) {
+		const struct rlimit raised = {limit.rlim_max, limit.rlim_max};
+
+		limit = setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised : limit;
+	}
+	return MIN(limit.rlim_cur, SIZE_MAX);
 }

@@ -6,17 +6,11 @@
 #include <unistd.h>
 
 #include "base/io.h"
-#include "castore/directory.h"
 #include "ingest/export_internal.h"
 
-struct export_dir {
-	struct work_dir work; /* items: places in order */
-	int fd;
-	unsigned depth;
-	struct directory *directory;
-	uint32_t *order; /* entries: small files and symlinks, large files, directories */
-	char name[];
-};
+/* They wait for the peer more than they work. */
+#define FAR_THREADS 8
+#define DIRS_HELD_MAX ((size_t)64)
 
 bool export_stopping(const struct export_worker *w)
 {
@@ -31,6 +25,7 @@ static void *worker_new(void *context)
 
 	w->exporting = context;
 	w->buffer = xmalloc(EXPORT_WHOLE_MAX + 1);
+	w->batch = w->exporting->far ? export_batch_new() : NULL;
 	return w;
 }
 
@@ -38,6 +33,7 @@ static void worker_free(void *worker)
 {
 	struct export_worker *w = worker;
 
+	export_batch_free(w->batch);
 	free(w->buffer);
 	free(w);
 }
@@ -144,33 +140,51 @@ static int export_child(const struct exporting *ex, struct work *work, struct ex
 	return r;
 }
 
+void export_entry_at(const struct export_dir *d, size_t i, struct export_entry *out)
+{
+	struct directory_entry e;
+
+	directory_entry(d->directory, i, &e);
+	out->node = e.node;
+	memcpy(out->name, e.name.ptr, e.name.len);
+	out->name[e.name.len] = '\0';
+}
+
+static int export_entry(struct export_worker *w, struct export_dir *d, size_t i,
+			struct error *err)
+{
+	struct export_entry e;
+	int r;
+
+	export_entry_at(d, i, &e);
+	if (export_batch_wants(w, &e.node)) {
+		return export_batch_add(w, d, i, err);
+	}
+	r = e.node.kind == NODE_DIRECTORY
+		    ? export_child(w->exporting, w->work, d, e.name, &e.node, err)
+		    : export_leaf(w, d->fd, e.name, &e.node, NULL, err);
+	return r < 0 ? error_wrap(err, "%s",
+				  work_path_text(w->exporting->dest, &d->work, e.name))
+		     : 0;
+}
+
 static int run_entries(struct work *work, void *worker, struct work_dir *dir,
 		       struct work_span span, struct error *err)
 {
 	struct export_worker *w = worker;
 	struct export_dir *d = container_of(dir, struct export_dir, work);
-	struct exporting *ex = w->exporting;
-	char name[NODE_NAME_MAX + 1];
 	int r = 0;
 
 	w->work = work;
 	for (size_t i = span.first; r == 0 && i < span.first + span.count; i++) {
-		struct directory_entry e;
-
-		if (work_stopping(work)) {
-			return work_stop(err);
-		}
-		directory_entry(d->directory, d->order[i], &e);
-		memcpy(name, e.name.ptr, e.name.len);
-		name[e.name.len] = '\0';
-		r = e.node.kind == NODE_DIRECTORY
-			    ? export_child(ex, work, d, name, &e.node, err)
-			    : export_leaf(w, d->fd, name, &e.node, err);
-		if (r < 0) {
-			error_wrap(err, "%s", work_path_text(ex->dest, dir, name));
-		}
+		r = work_stopping(work) ? work_stop(err) : export_entry(w, d, d->order[i], err);
 	}
 	return r;
+}
+
+static int flush_batch(struct work *work unused, void *worker, struct error *err)
+{
+	return export_batch_flush(worker, err);
 }
 
 /* What waits for its children only needs none of this any more. */
@@ -196,12 +210,24 @@ static int dir_finish(void *worker, struct work_dir *dir, struct error *err)
 	return 0;
 }
 
+/* One question for all of them; what does not come is asked for where it is needed. */
+static void gather_directories(const struct exporting *ex, const struct digest *root)
+{
+	struct closure_walk *walk cleanup(cleanup_closure_walk) = NULL;
+
+	if (ex->far) {
+		(void)directory_service_get_recursive(ex->store->directories, root, &walk,
+						      NULL);
+	}
+}
+
 static int export_directory(struct exporting *ex, const struct node *root, struct error *err)
 {
-	static const struct work_ops ops = {
+	const struct work_ops ops = {
 		.worker_new = worker_new,
 		.worker_free = worker_free,
 		.run = run_entries,
+		.flush = ex->far ? flush_batch : NULL,
 		.drained = dir_drained,
 		.finish = dir_finish,
 		.free = dir_free,
@@ -209,7 +235,9 @@ static int export_directory(struct exporting *ex, const struct node *root, struc
 	struct work_options options = {
 		.ops = &ops,
 		.context = ex,
-		.threads = ex->options.threads,
+		.threads = ex->options.threads ? ex->options.threads
+			   : ex->far           ? FAR_THREADS
+					       : 0,
 		.cancel = ex->options.cancel,
 	};
 	struct export_dir *d;
@@ -218,10 +246,13 @@ static int export_directory(struct exporting *ex, const struct node *root, struc
 	if (fd < 0) {
 		return error_wrap(err, "%s", work_path_text(ex->dest, NULL, NULL));
 	}
-	raise_open_file_limit();
+	/* Half of the descriptors are for something else. */
+	ex->dirs_held =
+		MAX(1, MIN(raise_open_file_limit() / (2 * WORK_THREADS_MAX), DIRS_HELD_MAX));
 	int r = dir_new(ex, NULL, "", &root->digest, fd, &d, err);
 
 	if (r == 0) {
+		gather_directories(ex, &root->digest);
 		r = work_run(&options, &d->work, err);
 	}
 	if (r < 0) {
@@ -241,6 +272,7 @@ int export_tree(struct store *store, const struct node *root, const char *dest,
 		.options = options ? *options : (struct export_options){0},
 		.stats = stats ? stats : &own_stats,
 		.dest = dest,
+		.far = directory_service_fetches(store->directories),
 	};
 
 	/* error_wrap() needs a message to wrap. */
@@ -249,7 +281,7 @@ int export_tree(struct store *store, const struct node *root, const char *dest,
 		return export_directory(&ex, root, err);
 	}
 	struct export_worker *w = worker_new(&ex);
-	int r = export_leaf(w, AT_FDCWD, dest, root, err);
+	int r = export_leaf(w, AT_FDCWD, dest, root, NULL, err);
 
 	worker_free(w);
 	if (r < 0) {

@@ -24,7 +24,7 @@ struct export_stats {
 };
 
 struct export_options {
-	unsigned threads;          /* 0: one for each CPU, at most 16 */
+	unsigned threads; /* at most 16; 0: one for each CPU, 8 when the store is far */
 	const atomic_bool *cancel; /* may be NULL; when it becomes true: ERROR_CANCELED */
 };
 

@@ -95,14 +95,21 @@ static int write_streamed(struct export_worker *w, const struct output *out,
 }
 
 static int write_content(struct export_worker *w, const struct output *out,
-			 const struct digest *digest, struct error *err)
+			 const struct digest *digest, const struct bytes *content,
+			 struct error *err)
 {
+	int r;
+
 	if (out->size == 0) {
 		return digest_equal(digest, &digest_empty) ? 0 : set_wrong_size(err, 0);
 	}
-	int r = out->size <= EXPORT_WHOLE_MAX ? write_whole(w, out, digest, err)
-					      : write_streamed(w, out, digest, err);
-
+	if (content) {
+		r = write_piece(out, content->ptr, content->len, 0, err);
+	} else if (out->size <= EXPORT_WHOLE_MAX) {
+		r = write_whole(w, out, digest, err);
+	} else {
+		r = write_streamed(w, out, digest, err);
+	}
 	/* A hole at the end needs the size told. */
 	if (r == 0 && out->size >= HOLE_SIZE_MIN && ftruncate(out->fd, (off_t)out->size) != 0) {
 		r = error_set_errno(err, errno, "cannot set the size");
@@ -111,7 +118,7 @@ static int write_content(struct export_worker *w, const struct output *out,
 }
 
 static int make_file(struct export_worker *w, int dirfd, const char *name,
-		     const struct node *node, struct error *err)
+		     const struct node *node, const struct bytes *content, struct error *err)
 {
 	struct output out = {
 		.fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
@@ -123,7 +130,7 @@ static int make_file(struct export_worker *w, int dirfd, const char *name,
 		return error_set_errno(err, errno, "cannot create");
 	}
 	int r = node->size > INT64_MAX ? error_set(err, ERROR_LIMIT, "too large for a file")
-				       : write_content(w, &out, &node->digest, err);
+				       : write_content(w, &out, &node->digest, content, err);
 
 	/* Some file systems tell of a full disk or quota only now. */
 	if (close(out.fd) != 0 && r == 0) {
@@ -158,8 +165,8 @@ static int make_symlink(struct export_worker *w, int dirfd, const char *name,
 }
 
 int export_leaf(struct export_worker *w, int dirfd, const char *name, const struct node *node,
-		struct error *err)
+		const struct bytes *content, struct error *err)
 {
-	return node->kind == NODE_FILE ? make_file(w, dirfd, name, node, err)
+	return node->kind == NODE_FILE ? make_file(w, dirfd, name, node, content, err)
 				       : make_symlink(w, dirfd, name, node, err);
 }

@@ -175,9 +175,25 @@ static struct work_span next_span(struct work *w, struct work_dir *d)
 	return span;
 }
 
-/* Waits for a piece; NULL when there will be none. Lock held. */
-static struct work_dir *take(struct work *w, struct work_span *span)
+/* Lock held, but not meanwhile. */
+static void flush(struct work *w, void *worker)
 {
+	struct error err;
+
+	pthread_mutex_unlock(&w->lock);
+	int r = w->options->ops->flush(w, worker, &err);
+
+	pthread_mutex_lock(&w->lock);
+	if (r < 0) {
+		fail(w, &err);
+	}
+}
+
+/* Waits for a piece; NULL when there will be none. Lock held. */
+static struct work_dir *take(struct work *w, void *worker, struct work_span *span)
+{
+	bool flushed = !w->options->ops->flush;
+
 	for (;;) {
 		if (canceled(w)) {
 			struct error err;
@@ -193,6 +209,11 @@ static struct work_dir *take(struct work *w, struct work_span *span)
 		if (d) {
 			*span = next_span(w, d);
 			return d;
+		}
+		if (!flushed) {
+			flush(w, worker);
+			flushed = true;
+			continue;
 		}
 		w->idle++;
 		pthread_cond_wait(&w->more, &w->lock);
@@ -234,6 +255,21 @@ static void settle(struct work *w, void *worker, struct work_dir *d)
 	}
 }
 
+void work_hold(struct work *w, struct work_dir *d)
+{
+	pthread_mutex_lock(&w->lock);
+	d->running++;
+	pthread_mutex_unlock(&w->lock);
+}
+
+void work_release(struct work *w, void *worker, struct work_dir *d)
+{
+	pthread_mutex_lock(&w->lock);
+	d->running--;
+	settle(w, worker, d);
+	pthread_mutex_unlock(&w->lock);
+}
+
 static void *worker_main(void *arg)
 {
 	struct work *w = arg;
@@ -243,7 +279,7 @@ static void *worker_main(void *arg)
 	struct work_dir *d;
 
 	pthread_mutex_lock(&w->lock);
-	while ((d = take(w, &span))) {
+	while ((d = take(w, worker, &span))) {
 		if (w->ready) {
 			wake(w, count_pieces(w->ready));
 		}

@@ -54,6 +54,11 @@ struct work_ops {
 	/* Works on items; may push children and defer items. Called by many threads at once. */
 	int (*run)(struct work *w, void *worker, struct work_dir *d, struct work_span span,
 		   struct error *err);
+	/*
+	 * There is nothing to take now: what the thread has held back is to be done. May be
+	 * NULL.
+	 */
+	int (*flush)(struct work *w, void *worker, struct error *err);
 	/* All items are done, children may not be. Called with the lock held: only closes. */
 	void (*drained)(struct work_dir *d);
 	/* All items and all children are done. */
@@ -76,6 +81,12 @@ int work_run(const struct work_options *options, struct work_dir *root, struct e
 void work_push(struct work *w, struct work_dir *child);
 /* From run: the item shall come again later, alone, so that its neighbours do not wait. */
 void work_defer(struct work *w, struct work_dir *d, size_t item);
+/*
+ * From run: something of the directory is held back by this thread, and is done when the thread
+ * releases it, which may finish the directory. After a failure nothing has to be released.
+ */
+void work_hold(struct work *w, struct work_dir *d);
+void work_release(struct work *w, void *worker, struct work_dir *d);
 /* True when the work is to be given up; run then returns work_stop(). */
 bool work_stopping(const struct work *w);
 int work_stop(struct error *err);

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import nars
-from harness import SLOW, pattern, write
+from harness import SLOW, assert_same_tree, cairn, pattern, write
 from virtiofs_daemon import SANITIZED
 
 pytest.importorskip("grpc_tools", reason="no python3-grpc-tools")
@@ -518,6 +518,16 @@ def test_a_large_blob(daemon, channel):
     assert size == count << 20
     if not SANITIZED:
         assert int(daemon.status("VmHWM").split()[0]) < 100 << 10
+
+
+def test_an_export_asks_for_many_at_once(own, daemon, store, source, folder):
+    for number in range(600):
+        write(source / f"tree/d{number % 60}/{number}", f"file {number}\n")
+    store.add(source / "tree", "tree")
+    before = own.daemon.Info(own.InfoRequest()).calls
+    cairn("--store", daemon.address, "export", "tree", folder / "out")
+    assert own.daemon.Info(own.InfoRequest()).calls - before < 40
+    assert_same_tree(source / "tree", folder / "out")
 
 
 def test_many_at_once(daemon):

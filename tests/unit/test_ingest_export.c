@@ -164,16 +164,99 @@ static void test_export_wrong_size(void **state unused)
 	export_badly(&node, dest, ERROR_CORRUPT, "the blob does not have the");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, tree_setup, tree_teardown)
+/* More files, bytes and directories than are asked for in one go, and all kinds between them.
+ */
+static void make_many(void)
+{
+	size_t len = (size_t)1 << 20;
+	char *content cleanup(cleanup_free) = xcalloc(1, len + 1);
+	char name[64];
+
+	for (unsigned d = 0; d < 80; d++) {
+		snprintf(name, sizeof(name), "d%u", d);
+		assert_int_equal(mkdir(tree_at(name), 0755), 0);
+		for (unsigned f = 0; f < 20; f++) {
+			snprintf(name, sizeof(name), "d%u/f%u", d, f);
+			tree_make_text(name, f % 5 ? name : "");
+		}
+		snprintf(name, sizeof(name), "d%u/link", d);
+		assert_int_equal(symlink("f0", tree_at(name)), 0);
+	}
+	for (unsigned f = 0; f < 12; f++) {
+		snprintf(name, sizeof(name), "d7/large%u", f);
+		snprintf(content, 16, "%u", f);
+		tree_make_file(name, content, len + f % 2, 0644);
+	}
+	assert_int_equal(mkdir(tree_at("wide"), 0755), 0);
+	for (unsigned f = 0; f < 1500; f++) {
+		snprintf(name, sizeof(name), "wide/%u", f);
+		tree_make_text(name, name);
+	}
+}
+
+static void test_export_many(void **state unused)
+{
+	struct root_node root, again;
+	struct export_stats stats = {0};
+	char dest[128];
+
+	make_many();
+	tree_import_well(tree_path, NULL, &root, NULL);
+	snprintf(dest, sizeof(dest), "%s/out", tree_folder);
+	assert_int_equal(export_tree(&tree_store, &root.node, dest, NULL, &stats, NULL), 0);
+	tree_import_well(dest, NULL, &again, NULL);
+	assert_true(node_equal(&again.node, &root.node));
+	assert_int_equal(stats.files, 80 * 20 + 12 + 1500);
+	assert_int_equal(stats.directories, 1 + 80 + 1);
+	assert_int_equal(stats.symlinks, 80);
+	root_node_done(&again);
+	root_node_done(&root);
+}
+
+static void test_export_cancelled(void **state unused)
+{
+	const atomic_bool cancel = true;
+	const struct export_options options = {.cancel = &cancel};
+	struct root_node root;
+	char dest[128];
+
+	make_sample();
+	tree_import_well(tree_path, NULL, &root, NULL);
+	snprintf(dest, sizeof(dest), "%s/out", tree_folder);
+	assert_int_equal(export_tree(&tree_store, &root.node, dest, &options, NULL, NULL),
+			 -ERROR_CANCELED);
+	root_node_done(&root);
+}
+
+/* A store that is far is asked for many files at once. */
+static int far_setup(void **state)
+{
+	int rc = tree_setup(state);
+
+	tree_store.directories->fetches = true;
+	return rc;
+}
+
+#define NEAR(name) cmocka_unit_test_setup_teardown(name, tree_setup, tree_teardown)
+#define FAR(name) cmocka_unit_test_setup_teardown(name, far_setup, tree_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_export),
-		TEST(test_export_follows_nothing),
-		TEST(test_export_missing),
-		TEST(test_export_corrupt),
-		TEST(test_export_wrong_size),
+		NEAR(test_export),
+		FAR(test_export),
+		NEAR(test_export_follows_nothing),
+		FAR(test_export_follows_nothing),
+		NEAR(test_export_missing),
+		FAR(test_export_missing),
+		NEAR(test_export_corrupt),
+		FAR(test_export_corrupt),
+		NEAR(test_export_wrong_size),
+		FAR(test_export_wrong_size),
+		NEAR(test_export_many),
+		FAR(test_export_many),
+		NEAR(test_export_cancelled),
+		FAR(test_export_cancelled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
