@@ -24,12 +24,14 @@ import tempfile
 import time
 import xml.etree.ElementTree
 
+import fuzzers
+
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 BUILDS = pathlib.Path(os.environ.get("CAIRN_CHECK_DIR", PROJECT / "build-check"))
 CI = os.environ.get("CI") == "true"
 JOBS = os.cpu_count() or 2
 PYTHON = "/usr/bin/python3"
-FUZZ_SECONDS = 5
+FUZZ_SECONDS = 100  # which the fuzzers share
 
 # Skips that are no failure in CI: a pattern of the reason, and why it is right.
 SKIPS_ALLOWED = [
@@ -329,34 +331,28 @@ def cell_tsan(cell):
         set_randomization(True)
 
 
-def fuzz_one(folder, fuzzer):
-    name = fuzzer.name.removeprefix("fuzz_")
+def fuzz_one(folder, name, program, seconds):
     found = folder / "found" / name
     shutil.rmtree(found, ignore_errors=True)
-    found.mkdir(parents=True)
-    corpus = PROJECT / "tests/fuzz/corpus" / name
-    # New inputs go to the first folder; the checked-in corpus is only read.
-    return name, *run([fuzzer, f"-max_total_time={FUZZ_SECONDS}", "-print_final_stats=1",
-                       f"-artifact_prefix={found}/crash-", found,
-                       *([corpus] if corpus.is_dir() else [])], FUZZ_SECONDS + 120)
+    return fuzzers.fuzz(name, program, [found / "inputs"], found, seconds, SANITIZER_OPTIONS)
 
 
 def cell_fuzz(cell):
     """each fuzzer for a few seconds"""
-    options = ["--buildtype=debugoptimized", "-Dfuzz=true", "-Db_lundef=false"]
-    if not build(cell, "clang", options):
+    if not build(cell, "clang", fuzzers.BUILD_OPTIONS):
         return
-    fuzzers = [path for path in sorted((cell.folder / "tests/fuzz").glob("fuzz_*"))
-               if path.is_file() and os.access(path, os.X_OK)]
-    if not fuzzers:
+    programs = fuzzers.find(cell.folder)
+    if not programs:
         cell.fail("no fuzzers were built")
+        return
+    seconds = max(1, FUZZ_SECONDS / len(programs))
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-        for name, code, out in pool.map(lambda f: fuzz_one(cell.folder, f), fuzzers):
-            runs = re.search(r"number_of_executed_units: (\d+)", out)
-            if code != 0:
-                cell.fail(f"fuzz {name} ({explain(code)})", out)
-            elif not runs or int(runs[1]) == 0:
-                cell.fail(f"fuzz {name} ran nothing", out)
+        for run in pool.map(lambda item: fuzz_one(cell.folder, *item, seconds),
+                            programs.items()):
+            if run.failed:
+                cell.fail(f"fuzz {run.name}: {run.explain()}", run.output)
+            elif run.runs == 0:
+                cell.fail(f"fuzz {run.name} ran nothing", run.output)
             else:
                 cell.passed += 1
 
