@@ -16,9 +16,8 @@ BUILD_OPTIONS = ["--buildtype=debugoptimized", "-Dfuzz=true", "-Db_lundef=false"
 INTERRUPTED = 72  # the exit code of a fuzzer that was asked to stop
 # What a fuzzer that hangs itself, not one of its inputs, gets beyond its time.
 PATIENCE = 180
-# Of a stack trace: where it was in code of ours, functions that only report a fault left out.
-FRAME = re.compile(r"#\d+ 0x[0-9a-f]+ in (?!check |LLVMFuzzerTestOneInput )(\w+) "
-                   r".*/((?:src|tests)/\S+?:\d+)")
+# Of a stack trace: where it was in code of ours.
+FRAME = re.compile(r"#\d+ 0x[0-9a-f]+ in (\w+) .*/((?:src|tests)/\S+?:\d+)")
 
 
 def find(build):
@@ -71,6 +70,10 @@ class Run:
         """What failed, and where: equal for the same fault."""
         if self.code is None:
             return "the fuzzer hangs"
+        promise = re.search(r"^ERROR: (broken promise: .*) at .*/(tests/\S+:\d+)$", self.output,
+                            re.M)
+        if promise:
+            return f"{promise[1]} at {promise[2]}"
         what = re.search(r"(?:SUMMARY|ERROR): (\w+: [\w-]+|\w+Sanitizer: \d+ byte)|"
                          r"(runtime error: .*)", self.output)
         what = (what[1] or what[2]) if what else f"exit code {self.code}"

@@ -33,8 +33,7 @@ echo y >"$found"crash-1
 cat <<!
 ==1==ERROR: AddressSanitizer: heap-use-after-free on address 0x1
     #0 0x1 in memcpy (/tmp/fuzz_bad+0x1)
-    #1 0x2 in check /build/../src/there/tests/fuzz/fuzz_bad.c:9:1
-    #2 0x3 in node_decode /build/../src/castore/node.c:12:3
+    #1 0x3 in node_decode /build/../src/castore/node.c:12:3
 Test unit written to ${found}crash-1
 stat::number_of_executed_units: 10
 !

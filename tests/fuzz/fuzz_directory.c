@@ -10,14 +10,7 @@
 
 #include "castore/directory.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
+#include "fuzz.h"
 
 /* Said once more here, so that the code under test does not judge itself. */
 static void check_name(struct bytes name)

@@ -14,6 +14,8 @@
 #include "fs/fs.h"
 #include "services/memory.h"
 
+#include "fuzz.h"
+
 #define IDS_MAX 64
 #define RECORD_HEAD 4
 
@@ -22,15 +24,6 @@ struct fuzz {
 	uint64_t ids[IDS_MAX];
 	size_t id_count;
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
 
 static void add(struct directory_builder *b, const char *name, struct node node)
 {

@@ -10,14 +10,7 @@
 #include "fs/fs.h"
 #include "services/memory.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
+#include "fuzz.h"
 
 static struct node put_directory(struct store *s, const char *name, struct node entry)
 {

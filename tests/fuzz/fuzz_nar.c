@@ -15,14 +15,7 @@
 #include "nix/nar_writer.h"
 #include "services/memory.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
+#include "fuzz.h"
 
 struct memory_source {
 	struct nar_source base;

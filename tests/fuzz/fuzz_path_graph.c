@@ -5,14 +5,7 @@
 
 #include "nix/path_graph.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
+#include "fuzz.h"
 
 /* Said once more, so that the code under test does not judge itself. */
 static void check_rules(const struct path_info *info)

@@ -10,31 +10,7 @@
 #include "rpc/answer.h"
 #include "rpc/range_check.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
-
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
-/* Little-endian; zeros behind the end. */
-static uint32_t take(struct input *in, size_t bytes)
-{
-	uint32_t value = 0;
-
-	for (size_t i = 0; i < bytes && in->left; i++) {
-		value |= (uint32_t)*in->at++ << 8 * i;
-		in->left--;
-	}
-	return value;
-}
+#include "fuzz.h"
 
 /* ---- Ranges ---- */
 
@@ -132,7 +108,8 @@ static void make_answer(struct answer *a, size_t offset, size_t len)
 static void change_one(struct answer *a, struct input *in)
 {
 	check(a->count > 0);
-	uint32_t kind = take(in, 1), number = take(in, 1), at = take(in, 3);
+	uint64_t kind = input_number(in, 1), number = input_number(in, 1);
+	uint64_t at = input_number(in, 3);
 	struct buffer *b = &a->messages[number % a->count];
 	struct buffer other = a->messages[(number + 1) % a->count];
 
@@ -161,9 +138,10 @@ static void change_one(struct answer *a, struct input *in)
 
 static void check_range(struct input *in)
 {
-	size_t number = take(in, 1) % ARRAY_SIZE(sizes);
+	size_t number = input_number(in, 1) % ARRAY_SIZE(sizes);
 	struct answer a = {.blob = &blobs[number], .size = sizes[number]};
-	size_t offset = take(in, 3) % (a.size + 20000), len = take(in, 3) % 300000;
+	size_t offset = input_number(in, 3) % (a.size + 20000),
+	       len = input_number(in, 3) % 300000;
 	struct range_proof proof = {.digest = a.blob->digest};
 	uint8_t *buf = xcalloc(1, len + 1);
 	struct range_check c;
@@ -285,7 +263,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	make_blobs();
 	if (data[0] >= ARRAY_SIZE(others)) {
-		struct input in = {.at = data + 1, .left = size - 1};
+		struct input in = input_of(data + 1, size - 1);
 
 		check_range(&in);
 	} else {

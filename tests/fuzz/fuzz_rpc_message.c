@@ -7,14 +7,7 @@
 
 #include "rpc/messages.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
+#include "fuzz.h"
 
 static const struct message_type *const types[] = {
 	&digest_message_type,       &stat_blob_request_type,     &chunk_message_type,

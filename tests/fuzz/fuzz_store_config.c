@@ -6,14 +6,7 @@
 #include "services/store.h"
 #include "services/store_config.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
+#include "fuzz.h"
 
 static void check_definition(const struct store_config *c, const struct store_definition *d)
 {

@@ -5,14 +5,7 @@
 
 #include "nix/signature.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
+#include "fuzz.h"
 
 static void check_error(int rc, const struct error *err)
 {

@@ -6,14 +6,7 @@
 #include "base/url.h"
 #include "services/store.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
+#include "fuzz.h"
 
 static void format(const struct url *u, struct buffer *out)
 {

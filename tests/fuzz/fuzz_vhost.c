@@ -20,6 +20,8 @@
 #include "transports/virtiofs/guest.h"
 #include "transports/virtiofs/vhost_protocol.h"
 
+#include "fuzz.h"
+
 #define RAW_BYTES 0xff
 #define WRITE_MEMORY 0xfe
 /* What fits the buffers of a socket, in both directions. */
@@ -32,15 +34,6 @@
 #define FDS_COUNT(flags) (((flags) >> 4) & 3u)
 #define FDS_EVENT 0x40u /* eventfds rather than memory */
 #define FDS_MANY 0x80u  /* eight more */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
 
 struct fuzz {
 	int socket;

@@ -15,19 +15,12 @@
 
 #include "transports/virtiofs/virtqueue.h"
 
+#include "fuzz.h"
+
 #define REGION 4096u
 #define MEMORY (2 * REGION)
 #define BASE 0x10000u
 #define CHAINS_MAX 40u
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
 
 /* The same for all inputs: the second page is the first one of the file. */
 static struct guest_memory *the_memory(uint8_t **bytes)
