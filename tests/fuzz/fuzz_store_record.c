@@ -11,14 +11,7 @@
 #include "services/local/codec.h"
 #include "services/local/logged_table.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good) {
-		abort();
-	}
-}
+#include "fuzz.h"
 
 static void try_location(struct bytes in)
 {
@@ -36,7 +29,7 @@ static void try_location(struct bytes in)
 	/* What readers rely on before they allocate and read. */
 	check(l.pack > 0 && l.stored <= RECORD_PAYLOAD_MAX && l.offset >= PACK_HEADER_SIZE);
 	check(l.kind != LOCATION_FILE || l.stored == outboard_encoded_size(l.size));
-	check(l.kind != LOCATION_FILE || l.encoding == ENCODING_RAW);
+	check(l.kind != LOCATION_FILE || (l.encoding == ENCODING_RAW && l.size > 0));
 	check(l.kind != LOCATION_PACK || l.encoding != ENCODING_RAW || l.size == l.stored);
 	check(l.kind != LOCATION_PACK || l.encoding != ENCODING_ZSTD ||
 	      (l.stored < l.size && l.size <= CODEC_CONTENT_MAX));

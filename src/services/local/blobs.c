@@ -85,7 +85,7 @@ static int read_packed_part(struct local_store *s, const struct location *l,
 		pthread_mutex_unlock(&recent->lock);
 		return 0;
 	}
-	uint8_t *content = malloc((size_t)l->size);
+	uint8_t *content = malloc(MAX((size_t)l->size, 1u));
 
 	rc = content ? read_packed(s, l, digest, content, flags, err)
 		     : error_set(err, ERROR_LIMIT, "no memory to read %s", digest_text(digest));
@@ -105,6 +105,31 @@ static int read_packed_part(struct local_store *s, const struct location *l,
 	return rc;
 }
 
+static int read_large(struct local_view *view, const struct location *l,
+		      const struct digest *digest, uint64_t offset, void *buf, size_t len,
+		      unsigned flags, struct error *err)
+{
+	struct cached_file *f;
+	int rc = large_file_open(view, digest, l, &f, err);
+
+	if (rc == 0) {
+		rc = large_file_read(view->store, f, l, buf, len, offset, flags, err);
+		file_cache_release(view->files, f);
+	}
+	return rc;
+}
+
+/* That a blob ends where the index says is checked like its bytes: by those before the end. */
+static int check_end(struct local_view *view, const struct location *l,
+		     const struct digest *digest, unsigned flags, struct error *err)
+{
+	uint8_t last;
+
+	return l->kind == LOCATION_FILE
+		       ? read_large(view, l, digest, l->size - 1, &last, 1, flags, err)
+		       : read_packed_part(view->store, l, digest, 0, &last, 0, flags, err);
+}
+
 static int blobs_read(struct blob_service *s, const struct digest *digest, uint64_t offset,
 		      void *buf, size_t len, unsigned flags, size_t *got, struct error *err)
 {
@@ -118,16 +143,9 @@ static int blobs_read(struct blob_service *s, const struct digest *digest, uint6
 	}
 	*got = offset >= l.size ? 0 : (size_t)MIN(len, l.size - offset);
 	if (*got == 0) {
-		return 1;
-	}
-	if (l.kind == LOCATION_FILE) {
-		struct cached_file *f;
-
-		rc = large_file_open(view, digest, &l, &f, err);
-		if (rc == 0) {
-			rc = large_file_read(view->store, f, &l, buf, *got, offset, how, err);
-			file_cache_release(view->files, f);
-		}
+		rc = check_end(view, &l, digest, how, err);
+	} else if (l.kind == LOCATION_FILE) {
+		rc = read_large(view, &l, digest, offset, buf, *got, how, err);
 	} else if (*got == l.size) {
 		rc = read_packed(view->store, &l, digest, buf, how, err);
 	} else {

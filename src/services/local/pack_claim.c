@@ -10,6 +10,7 @@
 
 #include "base/endian.h"
 #include "base/io.h"
+#include "services/local/logged_table.h"
 
 /* 0 when the index knows no such pack. */
 static int committed_length(struct local_store *s, uint64_t number, uint64_t *out,
@@ -64,7 +65,70 @@ static int list_packs(struct local_store *s, uint64_t **out, size_t *count, stru
 	return 0;
 }
 
-/* Asker: 0 when the pack is full or somebody else's. */
+/* Has a pack whose committed length is known all of it? */
+static bool pack_whole(const struct local_store *s, int fd, uint64_t number, uint64_t length)
+{
+	uint8_t header[PACK_HEADER_SIZE];
+	struct stat st;
+
+	return length < PACK_HEADER_SIZE ||
+	       (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= length &&
+		pread_full(fd, header, sizeof(header), 0) == (ssize_t)sizeof(header) &&
+		pack_header_valid(header, number, s->id));
+}
+
+/* Asker: does the index have this record as an object? */
+static int record_in_use(struct local_store *s, const struct record *r, uint64_t number,
+			 uint64_t offset, struct error *err)
+{
+	uint8_t value[LOCATION_SIZE];
+	struct location l;
+
+	if (logged_table_of(r->kind)) {
+		return 0;
+	}
+	int rc = index_get(s->index,
+			   r->kind == RECORD_DIRECTORY ? INDEX_DIRECTORIES : INDEX_BLOBS,
+			   digest_bytes(&r->digest), value, sizeof(value), err);
+
+	return rc <= 0 ? rc
+		       : location_decode(value, &l, NULL) == 0 && l.pack == number &&
+				 l.offset == offset;
+}
+
+/*
+ * Asker: is anything in use behind the committed length? Then it is not what the index says it
+ * is, and whoever cut the pack off there would destroy it. Usually there is nothing at all.
+ */
+static int tail_in_use(struct local_store *s, int fd, uint64_t number, uint64_t length,
+		       struct error *err)
+{
+	uint64_t offset = MAX(length, PACK_HEADER_SIZE);
+	uint8_t header[RECORD_HEADER_SIZE];
+	struct record r;
+	int rc = 0;
+
+	while (rc == 0 &&
+	       pread_full(fd, header, sizeof(header), (off_t)offset) ==
+		       (ssize_t)sizeof(header) &&
+	       record_decode(header, &r)) {
+		rc = record_in_use(s, &r, number, offset, err);
+		offset += record_total(r.stored);
+	}
+	return rc;
+}
+
+/* Asker: a damaged pack is left alone, for whoever can still use it. */
+static int pack_usable(struct local_store *s, int fd, uint64_t number, uint64_t length,
+		       struct error *err)
+{
+	int rc =
+		pack_whole(s, fd, number, length) ? tail_in_use(s, fd, number, length, err) : 1;
+
+	return rc < 0 ? rc : rc == 0;
+}
+
+/* Asker: 0 when the pack is full, damaged or somebody else's. */
 static int claim_existing(struct local_store *s, uint64_t number, struct claimed_pack *out,
 			  struct error *err)
 {
@@ -90,10 +154,14 @@ static int claim_existing(struct local_store *s, uint64_t number, struct claimed
 	}
 	/* Again under the lock: its last writer may have committed since. */
 	rc = committed_length(s, number, &length, err);
-	if (rc || length >= PACK_SIZE_TARGET) {
+	if (rc == 0) {
+		rc = length < PACK_SIZE_TARGET ? pack_usable(s, fd, number, length, err) : 0;
+	}
+	if (rc <= 0) {
 		close(fd);
 		return rc;
 	}
+	rc = 0;
 	if (length < PACK_HEADER_SIZE) {
 		length = PACK_HEADER_SIZE;
 		pack_header_encode(header, number, s->id);

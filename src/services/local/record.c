@@ -146,8 +146,8 @@ int location_decode(const uint8_t in[LOCATION_SIZE], struct location *out, struc
 	    (l.kind != LOCATION_PACK && l.kind != LOCATION_FILE) || l.pack == 0 ||
 	    l.stored > RECORD_PAYLOAD_MAX || l.offset < PACK_HEADER_SIZE ||
 	    (l.kind == LOCATION_PACK && !record_lengths_valid(l.encoding, l.stored, l.size)) ||
-	    (l.kind == LOCATION_FILE &&
-	     (l.encoding != ENCODING_RAW || l.stored != outboard_encoded_size(l.size)))) {
+	    (l.kind == LOCATION_FILE && (l.encoding != ENCODING_RAW || l.stored == 0 ||
+					 l.stored != outboard_encoded_size(l.size)))) {
 		return error_set(err, ERROR_CORRUPT,
 				 "the index of the store is damaged (an impossible location)");
 	}
