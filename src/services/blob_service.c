@@ -422,6 +422,20 @@ int blob_service_count(struct blob_service *s, struct blob_counts *out, struct e
 	return s->ops->count(s, out, err);
 }
 
+int blob_service_stored(struct blob_service *s, const struct digest *digest, uint64_t *stored,
+			struct error *err)
+{
+	if (!s->ops->stored) {
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "this store does not know how much room a blob takes");
+	}
+	if (is_empty(digest)) {
+		*stored = 0;
+		return 1;
+	}
+	return s->ops->stored(s, digest, stored, err);
+}
+
 int blob_service_discard(struct blob_service *s, const struct digest *digest, struct error *err)
 {
 	return s->ops->discard

@@ -132,6 +132,13 @@ struct blob_counts {
  */
 int blob_service_count(struct blob_service *s, struct blob_counts *out, struct error *err);
 /*
+ * Asker: how much room the blob takes in the store, as it is kept there, with all that is kept
+ * for it alone (what it is compressed to, a header, an outboard). ERROR_UNSUPPORTED where that
+ * is not known.
+ */
+int blob_service_stored(struct blob_service *s, const struct digest *digest, uint64_t *stored,
+			struct error *err);
+/*
  * Forgets a blob whose bytes turned out to be damaged, so that it can be put again: for stores
  * that hold copies of what is elsewhere, since whoever refers to the blob loses it. 0 also when
  * it is not there. ERROR_UNSUPPORTED where that cannot be.
@@ -215,7 +222,9 @@ struct blob_service_ops {
 	int (*get_many)(struct blob_service *s, const struct blob_want *wants, size_t count,
 			blob_take take, void *context, struct error *err);
 	int (*count)(struct blob_service *s, struct blob_counts *out, struct error *err);
-	/* NULL: unsupported. */
+	/* These two may be NULL: unsupported. */
+	int (*stored)(struct blob_service *s, const struct digest *digest, uint64_t *stored,
+		      struct error *err);
 	int (*discard)(struct blob_service *s, const struct digest *digest, struct error *err);
 	int (*sync)(struct blob_service *s, struct error *err);
 	/* NULL: a failure has no consequences. */

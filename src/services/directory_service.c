@@ -132,6 +132,15 @@ bool directory_service_fetches(const struct directory_service *s)
 	return s->fetches;
 }
 
+int directory_service_stored(struct directory_service *s, const struct digest *digest,
+			     uint64_t *stored, struct error *err)
+{
+	return s->ops->stored
+		       ? s->ops->stored(s, digest, stored, err)
+		       : error_set(err, ERROR_UNSUPPORTED,
+				   "this store does not know how much room a directory takes");
+}
+
 int directory_service_discard(struct directory_service *s, const struct digest *digest,
 			      struct error *err)
 {

@@ -49,6 +49,9 @@ int directory_service_get_recursive(struct directory_service *s, const struct di
 void directory_service_prefetch(struct directory_service *s, const struct digest *root);
 /* False where everything is at hand, and never fetched. */
 bool directory_service_fetches(const struct directory_service *s);
+/* See blob_service_stored(). */
+int directory_service_stored(struct directory_service *s, const struct digest *digest,
+			     uint64_t *stored, struct error *err);
 /* See blob_service_discard(). */
 int directory_service_discard(struct directory_service *s, const struct digest *digest,
 			      struct error *err);
@@ -81,7 +84,9 @@ struct directory_service_ops {
 	int (*put)(struct directory_service *s, struct directory *d, struct error *err);
 	/* NULL: nothing is ever fetched. */
 	void (*prefetch)(struct directory_service *s, const struct digest *root);
-	/* NULL: unsupported. */
+	/* These two may be NULL: unsupported. */
+	int (*stored)(struct directory_service *s, const struct digest *digest,
+		      uint64_t *stored, struct error *err);
 	int (*discard)(struct directory_service *s, const struct digest *digest,
 		       struct error *err);
 	/*

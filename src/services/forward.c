@@ -82,6 +82,12 @@ int forward_blobs_count(struct blob_service *s, struct blob_counts *out, struct 
 	return blob_service_count(inner_blobs(s), out, err);
 }
 
+int forward_blobs_stored(struct blob_service *s, const struct digest *digest, uint64_t *stored,
+			 struct error *err)
+{
+	return blob_service_stored(inner_blobs(s), digest, stored, err);
+}
+
 int forward_blobs_discard(struct blob_service *s, const struct digest *digest,
 			  struct error *err)
 {
@@ -155,6 +161,12 @@ int forward_directories_put(struct directory_service *s, struct directory *d, st
 void forward_directories_prefetch(struct directory_service *s, const struct digest *root)
 {
 	directory_service_prefetch(inner_directories(s), root);
+}
+
+int forward_directories_stored(struct directory_service *s, const struct digest *digest,
+			       uint64_t *stored, struct error *err)
+{
+	return directory_service_stored(inner_directories(s), digest, stored, err);
 }
 
 int forward_directories_discard(struct directory_service *s, const struct digest *digest,

@@ -62,6 +62,8 @@ int forward_blobs_find_missing(struct blob_service *s, const struct digest *dige
 int forward_blobs_get_many(struct blob_service *s, const struct blob_want *wants, size_t count,
 			   blob_take take, void *context, struct error *err);
 int forward_blobs_count(struct blob_service *s, struct blob_counts *out, struct error *err);
+int forward_blobs_stored(struct blob_service *s, const struct digest *digest, uint64_t *stored,
+			 struct error *err);
 int forward_blobs_discard(struct blob_service *s, const struct digest *digest,
 			  struct error *err);
 int forward_blobs_sync(struct blob_service *s, struct error *err);
@@ -78,6 +80,8 @@ int forward_directories_find_missing(struct directory_service *s, const struct d
 int forward_directories_put(struct directory_service *s, struct directory *d,
 			    struct error *err);
 void forward_directories_prefetch(struct directory_service *s, const struct digest *root);
+int forward_directories_stored(struct directory_service *s, const struct digest *digest,
+			       uint64_t *stored, struct error *err);
 int forward_directories_discard(struct directory_service *s, const struct digest *digest,
 				struct error *err);
 int forward_directories_gather(struct directory_service *s, const struct digest *root,

@@ -63,6 +63,7 @@ static const struct blob_service_ops blobs_ops = {
 	.find_missing = forward_blobs_find_missing,
 	.get_many = forward_blobs_get_many,
 	.count = forward_blobs_count,
+	.stored = forward_blobs_stored,
 	.discard = blobs_discard,
 	.sync = blobs_sync,
 };
@@ -104,6 +105,7 @@ static const struct directory_service_ops directories_ops = {
 	.put = directories_put,
 	.prefetch = forward_directories_prefetch,
 	.gather = forward_directories_gather,
+	.stored = forward_directories_stored,
 	.discard = directories_discard,
 	.sync = directories_sync,
 };

@@ -412,6 +412,12 @@ static int blobs_count(struct blob_service *s, struct blob_counts *out, struct e
 	return rc;
 }
 
+static int blobs_stored(struct blob_service *s, const struct digest *digest, uint64_t *stored,
+			struct error *err)
+{
+	return local_object_stored(blobs_of(s)->view, INDEX_BLOBS, digest, stored, err);
+}
+
 static int blobs_discard(struct blob_service *s, const struct digest *digest, struct error *err)
 {
 	struct local_blobs *b = blobs_of(s);
@@ -448,6 +454,7 @@ static const struct blob_service_ops blob_ops = {
 	.read = blobs_read,
 	.chunks = blob_service_no_chunks,
 	.count = blobs_count,
+	.stored = blobs_stored,
 	.discard = blobs_discard,
 	.sync = blobs_sync,
 	.recover = blobs_recover,

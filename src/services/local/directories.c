@@ -81,6 +81,13 @@ static int directories_put(struct directory_service *s, struct directory *d, str
 	return committer_add(dirs->view->committer, &r, encoding, err);
 }
 
+static int directories_stored(struct directory_service *s, const struct digest *digest,
+			      uint64_t *stored, struct error *err)
+{
+	return local_object_stored(directories_of(s)->view, INDEX_DIRECTORIES, digest, stored,
+				   err);
+}
+
 static int directories_discard(struct directory_service *s, const struct digest *digest,
 			       struct error *err)
 {
@@ -102,6 +109,7 @@ static const struct directory_service_ops directory_ops = {
 	.get_nowait = directories_get,
 	.has = directories_has,
 	.put = directories_put,
+	.stored = directories_stored,
 	.discard = directories_discard,
 	.sync = directories_sync,
 };

@@ -121,6 +121,9 @@ int local_locate(struct local_view *v, enum index_table table, const struct dige
 /* Asker: the size, pending objects included. */
 int local_object_size(struct local_view *v, enum index_table table, const struct digest *digest,
 		      uint64_t *size, struct error *err);
+/* Asker: the room that it takes, see blob_service_stored(). */
+int local_object_stored(struct local_view *v, enum index_table table,
+			const struct digest *digest, uint64_t *stored, struct error *err);
 
 /* Takes a damaged object out of the index; what is on the disk stays until it is replaced. */
 int local_object_discard(struct local_view *v, enum index_table table,

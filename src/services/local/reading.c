@@ -251,3 +251,15 @@ int local_object_size(struct local_view *v, enum index_table table, const struct
 	}
 	return rc;
 }
+
+int local_object_stored(struct local_view *v, enum index_table table,
+			const struct digest *digest, uint64_t *stored, struct error *err)
+{
+	struct location l;
+	int rc = local_locate(v, table, digest, &l, err);
+
+	if (rc > 0) {
+		*stored = location_stored(&l);
+	}
+	return rc;
+}

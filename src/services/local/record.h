@@ -88,6 +88,12 @@ struct location {
 	uint64_t size;   /* of the object */
 };
 
+/* All of the room that the object takes. */
+static inline uint64_t location_stored(const struct location *l)
+{
+	return record_total(l->stored) + (l->kind == LOCATION_FILE ? l->size : 0);
+}
+
 void location_encode(uint8_t out[LOCATION_SIZE], const struct location *l);
 /* The encoding may be one that this program does not know. */
 int location_decode(const uint8_t in[LOCATION_SIZE], struct location *out, struct error *err);
