@@ -418,6 +418,31 @@ int cli_resolve(struct store *store, const char *argument, bool prefer_blob,
 	return r < 0 ? error_wrap(err, "%s", bytes_printable(bytes_of_string(argument))) : 0;
 }
 
+int cli_resolve_parts(struct store *store, const char *argument, struct buffer *name,
+		      struct buffer *path, struct root_node *out, struct error *err)
+{
+	struct root_node root cleanup(root_node_done) = {0};
+	struct digest digest;
+	int r = cli_resolve(store, argument, false, out, err);
+
+	if (r < 0 || parse_digest(argument, &digest)) {
+		cli_clean_path(path, argument);
+		return r;
+	}
+	size_t at = store_dir_length(argument), len = strcspn(argument + at, "/");
+	struct bytes first = bytes_of(argument + at, len);
+
+	if (at == 0) {
+		r = root_nodes_lookup(store->roots, first, &root, err);
+	}
+	if (r == 0) {
+		buffer_append_string(name, STORE_DIR "/");
+	}
+	buffer_append(name, first.ptr, first.len);
+	cli_clean_path(path, argument + at + len);
+	return MIN(r, 0);
+}
+
 static atomic_bool interrupted;
 
 static void handle_interrupt(int signal_number)

@@ -41,10 +41,10 @@ struct cli_command {
 	int (*run)(struct cli *cli, const struct cli_command *command, int argc, char **argv);
 };
 
-extern const struct cli_command import_command, export_command, roots_command, ls_command,
-	cat_command, mount_command, umount_command, virtiofs_command, daemon_command,
-	push_command, pull_command, nar_command, nix_command, config_command, reindex_command,
-	version_command;
+extern const struct cli_command import_command, du_command, export_command, roots_command,
+	ls_command, cat_command, mount_command, umount_command, virtiofs_command,
+	daemon_command, push_command, pull_command, nar_command, nix_command, config_command,
+	reindex_command, version_command;
 
 /* Of `cairn nix`. */
 extern const struct cli_command nix_copy_command, nix_generate_key_command, nix_import_command,
@@ -110,6 +110,13 @@ int cli_open_store(const struct cli *cli, unsigned flags, struct store *out, str
  */
 int cli_resolve(struct store *store, const char *argument, bool prefer_blob,
 		struct root_node *out, struct error *err);
+
+/*
+ * The same, and tells what of the argument is the name, a store path with /nix/store/ before
+ * it, and what the path below it, clean. Of a digest, name stays empty and path is all of it.
+ */
+int cli_resolve_parts(struct store *store, const char *argument, struct buffer *name,
+		      struct buffer *path, struct root_node *out, struct error *err);
 
 /* Appends a path as people write it, without leading, trailing and doubled slashes. */
 void cli_clean_path(struct buffer *out, const char *path);

@@ -7,6 +7,7 @@
 #include "cli/json.h"
 #include "cli/ls_options.h"
 #include "cli/output.h"
+#include "cli/store_names.h"
 
 /* Trees of other programs may be deeper than what can be imported here. */
 #define DEPTH_MAX 65536
@@ -28,18 +29,6 @@ struct levels {
 	struct level *items;
 	size_t count;
 	size_t capacity;
-};
-
-/* Copies of roots, because a provider must not be asked while it lists. */
-struct root_list {
-	struct root *items;
-	size_t count;
-	size_t capacity;
-};
-
-struct root {
-	struct buffer name;
-	struct root_node node;
 };
 
 static void print_json(const struct ls *ls, const struct node *node)
@@ -143,41 +132,20 @@ static int list_directory(struct ls *ls, const struct digest *digest, struct err
 	return r;
 }
 
-static bool add_root(void *context, struct bytes name, const struct node *node)
-{
-	struct root_list *list = context;
-
-	if (list->count == list->capacity) {
-		list->capacity = MAX(16, list->capacity * 2);
-		list->items = xrealloc(list->items, list->capacity * sizeof(list->items[0]));
-	}
-	struct root *root = &list->items[list->count++];
-
-	*root = (struct root){0};
-	buffer_append(&root->name, name.ptr, name.len);
-	root_node_set(&root->node, node);
-	return true;
-}
-
 static int list_roots(struct ls *ls, struct error *err)
 {
-	struct root_list list = {0};
-	int r = root_nodes_list(ls->store.roots, (struct bytes){0}, add_root, &list, err);
+	struct store_names names cleanup(store_names_done) = {0};
+	int r = store_names_add_roots(&names, &ls->store, err);
 
-	for (size_t i = 0; i < list.count; i++) {
-		struct root *root = &list.items[i];
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		const struct node *node = &names.items[i].node.node;
 
-		set_path(ls, 0, buffer_bytes(&root->name));
-		if (r == 0) {
-			r = print_entry(ls, &root->node.node, err);
+		set_path(ls, 0, buffer_bytes(&names.items[i].name));
+		r = print_entry(ls, node, err);
+		if (r == 0 && ls->options.recursive && node->kind == NODE_DIRECTORY) {
+			r = list_directory(ls, &node->digest, err);
 		}
-		if (r == 0 && ls->options.recursive && root->node.node.kind == NODE_DIRECTORY) {
-			r = list_directory(ls, &root->node.node.digest, err);
-		}
-		buffer_done(&root->name);
-		root_node_done(&root->node);
 	}
-	free(list.items);
 	return r;
 }
 

@@ -21,6 +21,7 @@ static const char main_help[] =
 	"  roots     list, add and remove the names of trees\n"
 	"  ls        list what a tree holds\n"
 	"  cat       write files of a tree to standard output\n"
+	"  du        show what trees cost, and what they share\n"
 	"  export    write a tree back to disk\n"
 	"  mount     show the store as a file system\n"
 	"  umount    end a mount\n"
@@ -98,23 +99,12 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command,
-	&roots_command,
-	&ls_command,
-	&cat_command,
-	&export_command,
-	&mount_command,
-	&umount_command,
-	&virtiofs_command,
-	&daemon_command,
-	&push_command,
-	&pull_command,
-	&nar_command,
-	&nix_command,
-	&config_command,
-	&reindex_command,
-	&version_command,
-	NULL,
+	&import_command,  &roots_command,   &ls_command,
+	&cat_command,     &du_command,      &export_command,
+	&mount_command,   &umount_command,  &virtiofs_command,
+	&daemon_command,  &push_command,    &pull_command,
+	&nar_command,     &nix_command,     &config_command,
+	&reindex_command, &version_command, NULL,
 };
 
 /* For messages about the options before the command. */

@@ -8,7 +8,7 @@ import pytest
 
 from harness import BIG, CAIRN, Mount, cairn, run, write
 
-COMMANDS = ["import", "roots", "ls", "cat", "export", "mount", "umount", "virtiofs", "daemon",
+COMMANDS = ["import", "du", "roots", "ls", "cat", "export", "mount", "umount", "virtiofs", "daemon",
             "push", "pull", "nar", "nix", "config", "reindex", "version"]
 NAR_COMMANDS = ["dump", "hash", "import", "restore", "ls", "cat"]
 NIX_COMMANDS = ["import", "copy", "path-info", "verify", "sign", "remove", "generate-key"]
