@@ -1,11 +1,11 @@
 #pragma once
 
 /*
- * Calls to one gRPC peer, in blocking style: a thread starts a call, sends, receives and ends
- * it. Nothing of libgrpc shows here.
+ * Calls to one gRPC peer, in blocking style: here those with one request and one reply, in
+ * client_call.h those with streams. Nothing of libgrpc shows here.
  *
- * A channel is shared and thread-safe; a call belongs to one thread at a time. Connections are
- * made when the first call needs one, and made again when they are lost.
+ * A channel is shared and thread-safe. Connections are made when the first call needs one, and
+ * made again when they are lost.
  *
  * Time: whoever waits, waits for `timeout_ms` at most. A stream must get on by
  * CLIENT_PROGRESS_BYTES in that time, so a peer that gives a byte now and then times out too.
@@ -61,27 +61,3 @@ struct client_question {
 /* Returns the first failure, when all have ended; the message is that one's. */
 int client_channel_ask_many(struct client_channel *c, struct client_question *questions,
 			    size_t count, struct error *err);
-
-/* A call with a stream in either direction. */
-struct client_call;
-
-int client_call_start(struct client_channel *c, const char *method, struct client_call **out,
-		      struct error *err);
-/*
- * Sends one message; last: none comes after it. Returns when there is room for it, not when it
- * arrived. A failure may be that of an earlier message.
- */
-int client_call_send(struct client_call *call, struct bytes message, bool last,
-		     struct error *err);
-/* Nothing more is sent. */
-int client_call_send_end(struct client_call *call, struct error *err);
-/*
- * Asker: the next message, borrowed until the next call here; 0 when the peer has ended the
- * stream and all was well.
- */
-int client_call_receive(struct client_call *call, struct bytes *message, struct error *err);
-/* The one reply to what was sent, appended: anything else than one is ERROR_CORRUPT. */
-int client_call_receive_one(struct client_call *call, struct buffer *reply, struct error *err);
-/* Gives up what has not ended. NULL is allowed. */
-void client_call_free(struct client_call *call);
-DEFINE_CLEANUP(cleanup_client_call, struct client_call *, client_call_free)

@@ -8,7 +8,7 @@
  * Shared and thread-safe.
  */
 
-#include "rpc/client_channel.h"
+#include "rpc/client_call.h"
 
 /* Offered under two packages each, tvix.* and snix.*; which one is found out, and remembered.
  */

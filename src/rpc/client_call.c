@@ -1,0 +1,231 @@
+#include "rpc/client_call.h"
+
+#include "rpc/client_exchange.h"
+
+/* Tags of what may be under way at once. */
+enum { TAG_SEND = 1, TAG_RECEIVE, TAG_STATUS, TAG_COUNT };
+
+struct client_call {
+	struct client_channel *channel;
+	grpc_completion_queue *queue;
+	grpc_call *call;
+	struct client_exchange exchange;
+	struct rpc_message message; /* what the caller looks at */
+	struct buffer storage;      /* of the same, when it came in pieces */
+	bool under_way[TAG_COUNT];
+	bool began;     /* the metadata are on their way */
+	bool sent_last; /* nothing more may be sent */
+	bool ended;     /* the status is there */
+	gpr_timespec until;
+	size_t progress; /* bytes since `until` was set */
+};
+
+static void *tag_of(unsigned tag)
+{
+	return (void *)(uintptr_t)tag;
+}
+
+static void start_batch(struct client_call *call, struct client_ops *ops, unsigned tag)
+{
+	grpc_library.grpc_call_start_batch(call->call, ops->list, ops->count, tag_of(tag),
+					   NULL);
+	call->under_way[tag] = true;
+}
+
+static void more_time(struct client_call *call)
+{
+	call->until = grpc_library_deadline(call->channel->config.timeout_ms);
+	call->progress = 0;
+}
+
+static void note_progress(struct client_call *call, size_t bytes)
+{
+	call->progress += bytes;
+	if (call->progress >= CLIENT_PROGRESS_BYTES) {
+		more_time(call);
+	}
+}
+
+int client_call_start(struct client_channel *c, const char *method, struct client_call **out,
+		      struct error *err)
+{
+	struct client_ops ops = {.count = 0};
+	int rc = client_channel_enter(c, true, err);
+
+	if (rc < 0) {
+		return rc;
+	}
+	struct client_call *call = xcalloc(1, sizeof(*call));
+
+	call->channel = c;
+	call->queue = client_channel_take_queue(c);
+	client_exchange_init(&call->exchange);
+	call->call =
+		client_channel_create_call(c, call->queue, method, grpc_library_deadline(0));
+	/* The status of a call that the peer ends early comes only after the peer's metadata.
+	 */
+	client_exchange_receive_metadata(&ops, &call->exchange);
+	client_exchange_receive_status(&ops, &call->exchange);
+	start_batch(call, &ops, TAG_STATUS);
+	more_time(call);
+	*out = call;
+	return 0;
+}
+
+/* Waits for one operation. Asker: 0 when it came to nothing, since the call has ended. */
+static int wait_for(struct client_call *call, unsigned tag, struct error *err)
+{
+	grpc_event e = grpc_library.grpc_completion_queue_pluck(call->queue, tag_of(tag),
+								call->until, NULL);
+
+	if (e.type != GRPC_OP_COMPLETE) {
+		grpc_library.grpc_call_cancel(call->call, NULL);
+		return client_channel_timed_out(call->channel, err);
+	}
+	call->under_way[tag] = false;
+	return e.success != 0;
+}
+
+/* The call is over, at once or when its last message was taken: how it went. */
+static int wait_status(struct client_call *call, struct error *err)
+{
+	if (!call->ended) {
+		int rc = wait_for(call, TAG_STATUS, err);
+
+		if (rc < 0) {
+			return rc;
+		}
+		call->ended = true;
+	}
+	return client_exchange_status(call->channel, &call->exchange, err);
+}
+
+static int ended_early(struct client_call *call, struct error *err)
+{
+	int rc = wait_status(call, err);
+
+	return rc < 0 ? rc
+		      : error_set(err, ERROR_CORRUPT,
+				  "%s: the call was ended before all was sent",
+				  call->channel->address);
+}
+
+static int wait_sent(struct client_call *call, struct error *err)
+{
+	if (!call->under_way[TAG_SEND]) {
+		return 0;
+	}
+	int rc = wait_for(call, TAG_SEND, err);
+
+	if (rc < 0) {
+		return rc;
+	}
+	rpc_message_done(&call->exchange.sent);
+	return rc > 0 ? 0 : ended_early(call, err);
+}
+
+static int send_ops(struct client_call *call, const struct bytes *message, bool last,
+		    struct error *err)
+{
+	struct client_ops ops = {.count = 0};
+	int rc = wait_sent(call, err);
+
+	if (rc < 0) {
+		return rc;
+	}
+	if (!call->began) {
+		call->began = true;
+		client_exchange_send_metadata(&ops, call->channel, &call->exchange);
+	}
+	if (message) {
+		client_exchange_send(&ops, &call->exchange, *message);
+		note_progress(call, message->len);
+	}
+	if (last) {
+		call->sent_last = true;
+		client_ops_add(&ops, GRPC_OP_SEND_CLOSE_FROM_CLIENT);
+		more_time(call);
+	}
+	start_batch(call, &ops, TAG_SEND);
+	return 0;
+}
+
+int client_call_send(struct client_call *call, struct bytes message, bool last,
+		     struct error *err)
+{
+	return send_ops(call, &message, last, err);
+}
+
+int client_call_send_end(struct client_call *call, struct error *err)
+{
+	return send_ops(call, NULL, true, err);
+}
+
+static void take_message(struct client_call *call, struct bytes *message)
+{
+	rpc_message_done(&call->message);
+	call->message = call->exchange.received;
+	call->exchange.received = (struct rpc_message){0};
+	*message = rpc_message_bytes(&call->message, &call->storage);
+	note_progress(call, message->len);
+}
+
+int client_call_receive(struct client_call *call, struct bytes *message, struct error *err)
+{
+	struct client_ops ops = {.count = 0};
+
+	if (!call->ended) {
+		client_exchange_receive(&ops, &call->exchange);
+		start_batch(call, &ops, TAG_RECEIVE);
+		int rc = wait_for(call, TAG_RECEIVE, err);
+
+		if (rc < 0) {
+			return rc;
+		}
+	}
+	if (!rpc_message_present(&call->exchange.received)) {
+		return wait_status(call, err);
+	}
+	take_message(call, message);
+	return 1;
+}
+
+int client_call_receive_one(struct client_call *call, struct buffer *reply, struct error *err)
+{
+	struct bytes message = bytes_of(NULL, 0);
+	int rc = client_call_receive(call, &message, err);
+
+	if (rc <= 0) {
+		return rc < 0 ? rc
+			      : error_set(err, ERROR_CORRUPT, "%s: an answer without a message",
+					  call->channel->address);
+	}
+	buffer_append(reply, message.ptr, message.len);
+	rc = client_call_receive(call, &message, err);
+	return rc <= 0 ? rc
+		       : error_set(err, ERROR_CORRUPT, "%s: more than one answer",
+				   call->channel->address);
+}
+
+void client_call_free(struct client_call *call)
+{
+	if (!call) {
+		return;
+	}
+	if (!call->ended) {
+		grpc_library.grpc_call_cancel(call->call, NULL);
+	}
+	for (unsigned tag = TAG_SEND; tag < TAG_COUNT; tag++) {
+		if (call->under_way[tag]) {
+			grpc_library.grpc_completion_queue_pluck(
+				call->queue, tag_of(tag), grpc_library_deadline(0), NULL);
+		}
+	}
+	rpc_message_done(&call->message);
+	buffer_done(&call->storage);
+	client_exchange_done(&call->exchange);
+	grpc_library.grpc_call_unref(call->call);
+	client_channel_give_queue(call->channel, call->queue);
+	client_channel_leave(call->channel);
+	free(call);
+}

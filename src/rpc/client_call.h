@@ -1,0 +1,31 @@
+#pragma once
+
+/*
+ * A call with a stream in either direction: a thread starts it, sends, receives and ends it. It
+ * belongs to one thread at a time. Time limits are the channel's (client_channel.h).
+ */
+
+#include "rpc/client_channel.h"
+
+struct client_call;
+
+int client_call_start(struct client_channel *c, const char *method, struct client_call **out,
+		      struct error *err);
+/*
+ * Sends one message; last: none comes after it. Returns when there is room for it, not when it
+ * arrived. A failure may be that of an earlier message.
+ */
+int client_call_send(struct client_call *call, struct bytes message, bool last,
+		     struct error *err);
+/* Nothing more is sent. */
+int client_call_send_end(struct client_call *call, struct error *err);
+/*
+ * Asker: the next message, borrowed until the next call here; 0 when the peer has ended the
+ * stream and all was well.
+ */
+int client_call_receive(struct client_call *call, struct bytes *message, struct error *err);
+/* The one reply to what was sent, appended: anything else than one is ERROR_CORRUPT. */
+int client_call_receive_one(struct client_call *call, struct buffer *reply, struct error *err);
+/* Gives up what has not ended. NULL is allowed. */
+void client_call_free(struct client_call *call);
+DEFINE_CLEANUP(cleanup_client_call, struct client_call *, client_call_free)
