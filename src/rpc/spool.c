@@ -393,6 +393,32 @@ void spool_close(struct spool *s, struct spooled *b)
 	pthread_mutex_unlock(&s->lock);
 }
 
+int spool_size(struct spool *s, const struct digest *digest, uint64_t *size, struct error *err)
+{
+	struct spooled *b;
+	int rc = spool_open(s, digest, &b, err);
+
+	if (rc > 0) {
+		*size = blob_reader_size(b->reader);
+		spool_close(s, b);
+	}
+	return rc;
+}
+
+int spool_read(struct spool *s, const struct digest *digest, uint64_t offset, void *buf,
+	       size_t len, size_t *got, struct error *err)
+{
+	struct spooled *b;
+	int rc = spool_open(s, digest, &b, err);
+
+	if (rc > 0) {
+		rc = blob_reader_pread(b->reader, buf, len, offset, got, err);
+		rc = rc < 0 ? rc : 1;
+		spool_close(s, b);
+	}
+	return rc;
+}
+
 /* ---- Readers ---- */
 
 struct spool_reader {

@@ -27,6 +27,11 @@ struct spooled *spool_find(struct spool *s, const struct digest *digest);
 struct blob_reader *spooled_reader(const struct spooled *b);
 void spool_close(struct spool *s, struct spooled *b);
 
+/* Askers: the size, and a range, as blob_service_read() has it. */
+int spool_size(struct spool *s, const struct digest *digest, uint64_t *size, struct error *err);
+int spool_read(struct spool *s, const struct digest *digest, uint64_t offset, void *buf,
+	       size_t len, size_t *got, struct error *err);
+
 /* Asker: the same, as a reader that closes itself. */
 int spool_open_reader(struct spool *s, const struct digest *digest, struct blob_reader **out,
 		      struct error *err);
