@@ -1,6 +1,7 @@
 #include "rpc/grpc_library.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -11,6 +12,13 @@
 /* What a peer may send of one stream before it is read. */
 #define LOOKAHEAD (4 << 20)
 #define READ_CHUNK (1 << 20)
+
+/*
+ * Messages come and go by the mebibyte. Memory that is given back to the kernel after each is
+ * zeroed again for the next one, which takes longer than to copy the message.
+ */
+#define KEPT_MEMORY (16 << 20)
+#define LARGEST_KEPT (8 << 20)
 
 struct grpc_library grpc_library;
 
@@ -71,6 +79,8 @@ static void load(void)
 		error_set(&load_error, ERROR_UNSUPPORTED,
 			  "gRPC needs a library that cannot be loaded: %s", dlerror());
 	} else if (find_functions(handle, &load_error) == 0) {
+		mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
+		mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT);
 		grpc_library.gpr_set_log_function(log_of_library);
 		grpc_library.grpc_init();
 	}
