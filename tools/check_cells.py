@@ -200,7 +200,7 @@ LONG_TESTS = [PROJECT / "tests/e2e" / name
 
 # What privileges change, beside test_plain_user.py.
 PLAIN_TESTS = [PROJECT / "tests/e2e" / name for name in (
-    "test_mount.py", "test_push.py", "test_read.py", "test_readdir.py", "test_readonly.py")]
+    "test_mount.py", "test_read.py", "test_readdir.py", "test_readonly.py")]
 
 
 # What the thread sanitizer would take minutes for, and what it looks at elsewhere: the server's

@@ -20,7 +20,6 @@ int fs_new(const struct fs_options *options, struct fs **out, struct error *err)
 	fs->touched = options->touched;
 	fs->touched_context = options->touched_context;
 	fs->roots_may_grow = root_nodes_may_grow(fs->roots);
-	fs->sweeps = sweep_table_new();
 	fs->root_table = root_table_new();
 	fs->nodes = node_table_new(fs->root_table);
 	*out = fs;
@@ -35,7 +34,6 @@ void fs_free(struct fs *fs)
 	backing_table_free(fs->backings);
 	node_table_free(fs->nodes);
 	root_table_free(fs->root_table);
-	sweep_table_free(fs->sweeps);
 	root_nodes_unref(fs->roots);
 	directory_service_unref(fs->directories);
 	blob_service_unref(fs->blobs);

@@ -110,31 +110,6 @@ void fs_reply_error(uint64_t unique, int errnum, struct fs_reply *reply);
  */
 void fs_take_back(struct fs *fs, struct bytes request, const struct fs_reply *reply);
 
-/*
- * Content that the kernel has not asked for yet, but probably will: files of the directory that
- * a reader goes through. The fields are fs's own.
- */
-struct fs_push {
-	struct directory *directory; /* a reference */
-	uint64_t id;
-	uint32_t next;
-	uint32_t end;
-};
-
-/*
- * Asker: after a request was handled with success, is there something to push? It is best sent
- * before the reply, while whoever waits for that does not ask for the same. fs_push_done()
- * ends it, early if need be.
- */
-int fs_push_begin(struct fs *fs, struct bytes request, struct fs_push *out);
-/*
- * Asker: makes the next notification (FUSE_NOTIFY_STORE), laid out as a reply is. Only what is
- * at hand and was verified.
- */
-int fs_push_next(struct fs *fs, struct fs_push *push, struct fs_reply *out);
-/* refused: the kernel did not want the last one, as it knows no such file. */
-void fs_push_done(struct fs *fs, struct fs_push *push, bool refused);
-
 /* True between a successful INIT and the end of its session. */
 bool fs_has_session(const struct fs *fs);
 /* Ends the session, as DESTROY does: every node id is forgotten. */

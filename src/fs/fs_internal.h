@@ -10,7 +10,6 @@
 #include "fs/node_id.h"
 #include "fs/node_table.h"
 #include "fs/root_table.h"
-#include "fs/sweep.h"
 
 #define FS_COMPLAINTS 256u
 /* Beyond the highest opcode that is known; what lies there is counted as 0. */
@@ -36,14 +35,12 @@ struct fs {
 	_Atomic uint32_t kernel_minor; /* for people: see negotiation.c */
 	_Atomic uint64_t offered;
 	_Atomic uint64_t agreed;
-	struct sweep_table *sweeps;
 	struct backing_table *backings; /* NULL: the transport has no passthrough */
 	struct root_table *root_table;
 	struct node_table *nodes;
 	/* Digests that were complained about, by their hash: each is logged once or so. */
 	_Atomic uint64_t complaints[FS_COMPLAINTS];
 	_Atomic uint64_t requests[FS_OPCODES];
-	_Atomic uint64_t pushes;
 };
 
 struct request {

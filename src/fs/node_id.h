@@ -65,13 +65,6 @@ static inline uint32_t node_id_leaf_entry(uint64_t id)
 	return (uint32_t)id & 0xffffffu;
 }
 
-/* The id of another entry of the same directory. Also of a salted id, which has entries as they
- * are. */
-static inline uint64_t node_id_sibling(uint64_t id, uint32_t entry)
-{
-	return (id & ~(uint64_t)0xffffff) | entry;
-}
-
 static inline uint64_t node_id_root_leaf(uint32_t number)
 {
 	return NODE_ID_ROOT_LEAF_BIT | number;

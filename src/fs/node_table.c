@@ -190,21 +190,6 @@ int node_table_get(struct node_table *t, uint64_t id, struct object *out)
 	return rc;
 }
 
-struct directory *node_table_siblings(struct node_table *t, uint64_t id)
-{
-	struct directory *d = NULL;
-
-	id = node_id_salted(id, t->salt);
-	if (node_id_kind(id) == NODE_ID_IS_LEAF) {
-		pthread_mutex_lock(&t->lock);
-		const struct content *c = content_of_leaf_id(t, id);
-
-		d = c ? directory_ref(c->directory) : NULL;
-		pthread_mutex_unlock(&t->lock);
-	}
-	return d;
-}
-
 void object_done(struct object *o)
 {
 	directory_unref(o->holder);

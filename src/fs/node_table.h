@@ -39,12 +39,6 @@ struct object {
 int node_table_get(struct node_table *t, uint64_t id, struct object *out);
 void object_done(struct object *o);
 
-/*
- * The directory that a file or symlink below the root stands in: a reference, or NULL. Siblings
- * have ids as node_id_sibling() says.
- */
-struct directory *node_table_siblings(struct node_table *t, uint64_t id);
-
 /* A directory to look into. */
 struct folder {
 	struct digest digest;

@@ -67,10 +67,5 @@ const char *fs_describe_requests(const struct fs *fs, char out[FS_REQUESTS_TEXT_
 			separator = ", ";
 		}
 	}
-	uint64_t pushes = atomic_load_explicit(&fs->pushes, memory_order_relaxed);
-
-	if (pushes) {
-		append(out, &len, "; ", "files pushed", pushes);
-	}
 	return out;
 }

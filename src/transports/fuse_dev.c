@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "transports/fuse_backing.h"
 #include "transports/patience.h"
-#include "transports/push_guard.h"
 #include "transports/request_pool.h"
 
 /* The kernel answers a mount at once; a connection that stays silent is broken. */
@@ -37,12 +36,6 @@ struct fuse_dev {
 	uint8_t *request; /* the reader's */
 	struct patience patience;
 	struct fs_reply reply;
-	struct push_guard *guard; /* NULL: nothing is pushed */
-	struct fs_reply pushed;   /* the reader's too */
-	/* Held by whoever takes requests: the reader, except while it writes what it pushes. */
-	pthread_mutex_t taking;
-	uint8_t *stand_in_request; /* of whoever is in its place then */
-	struct fs_reply stand_in_reply;
 	bool watches_dying;        /* there are interrupted requests */
 	uint64_t dying_checked_ms; /* when it last looked */
 
@@ -64,11 +57,8 @@ int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
 	d->fs = fs;
 	d->threads = MIN(threads, FUSE_DEV_THREADS_MAX) - 1;
 	patience_init(&d->patience);
-	pthread_mutex_init(&d->taking, NULL);
 	d->request = malloc(FS_REQUEST_MAX);
-	d->stand_in_request = malloc(FS_REQUEST_MAX);
-	if (!d->request || !d->stand_in_request || !request_reply_init(&d->reply) ||
-	    !request_reply_init(&d->pushed) || !request_reply_init(&d->stand_in_reply)) {
+	if (!d->request || !request_reply_init(&d->reply)) {
 		fuse_dev_free(d);
 		return error_set(err, ERROR_LIMIT, "no memory for the buffers of a mount");
 	}
@@ -92,11 +82,7 @@ void fuse_dev_free(struct fuse_dev *d)
 	}
 	close(d->fd);
 	free(d->request);
-	free(d->stand_in_request);
 	request_reply_done(&d->reply);
-	request_reply_done(&d->pushed);
-	request_reply_done(&d->stand_in_reply);
-	pthread_mutex_destroy(&d->taking);
 	free(d);
 }
 
@@ -256,53 +242,12 @@ static bool others_are_waiting(const struct fuse_dev *d)
 	return poll(&p, 1, 0) > 0;
 }
 
-/* False at the end, or when the kernel does not take it. */
-static bool push_one(struct fuse_dev *d, struct fs_push *push, bool *refused)
+/* True when that was possible without more waiting than the flags allow. */
+static bool try_to_answer(struct fuse_dev *d, struct bytes request, unsigned flags)
 {
-	if (fs_push_next(d->fs, push, &d->pushed) <= 0) {
-		return false;
-	}
-	pthread_mutex_unlock(&d->taking);
-	if (push_guard_enter(d->guard)) {
-		*refused = send_message(d, &d->pushed) < 0;
-		push_guard_leave(d->guard);
-	} else {
-		*refused = true;
-	}
-	pthread_mutex_lock(&d->taking);
-	return !*refused;
-}
-
-/*
- * What the client will ask for next goes first: while it waits for this reply it asks for
- * nothing, and nobody has to be woken for it.
- */
-static void push_ahead(struct fuse_dev *d, struct bytes request)
-{
-	struct fs_push push;
-	bool refused = false;
-
-	if (fs_push_begin(d->fs, request, &push) <= 0) {
-		return;
-	}
-	while (!others_are_waiting(d) && push_one(d, &push, &refused)) {
-		continue;
-	}
-	fs_push_done(d->fs, &push, refused);
-}
-
-/*
- * By the reader, or whoever is in its place, with a reply to make it in. True when that was
- * possible without more waiting than the flags allow.
- */
-static bool try_to_answer(struct fuse_dev *d, struct bytes request, unsigned flags,
-			  struct fs_reply *reply)
-{
+	struct fs_reply *reply = &d->reply;
 	enum fs_outcome outcome = fs_handle(d->fs, request, flags | FS_CAN_INVALIDATE, reply);
 
-	if (outcome == FS_REPLY && reply == &d->reply && reply->header.error == 0) {
-		push_ahead(d, request);
-	}
 	if (outcome == FS_REPLY && !send_reply(d, reply)) {
 		fs_take_back(d->fs, request, reply);
 	}
@@ -311,11 +256,11 @@ static bool try_to_answer(struct fuse_dev *d, struct bytes request, unsigned fla
 
 /* What the pool does not take for lack of room: the reader may wait for a disk, not for a peer.
  */
-static void serve_without_pool(struct fuse_dev *d, struct bytes request, struct fs_reply *reply)
+static void serve_without_pool(struct fuse_dev *d, struct bytes request)
 {
 	struct fuse_in_header header;
 
-	if (try_to_answer(d, request, FS_LOCAL, reply) || put_job(d, request, true)) {
+	if (try_to_answer(d, request, FS_LOCAL) || put_job(d, request, true)) {
 		return;
 	}
 	memcpy(&header, request.ptr, sizeof(header));
@@ -340,10 +285,10 @@ static void serve_interrupt(struct fuse_dev *d, struct bytes request)
 	}
 }
 
-static void serve_one(struct fuse_dev *d, struct bytes request, struct fs_reply *reply)
+static void serve_one(struct fuse_dev *d, struct bytes request)
 {
 	if (d->threads == 0) {
-		answer(d, request, reply);
+		answer(d, request, &d->reply);
 		return;
 	}
 	serve_interrupt(d, request);
@@ -351,26 +296,9 @@ static void serve_one(struct fuse_dev *d, struct bytes request, struct fs_reply 
 	    put_job(d, request, false)) {
 		return;
 	}
-	if (!try_to_answer(d, request, FS_NOWAIT, reply) && !put_job(d, request, false)) {
-		serve_without_pool(d, request, reply);
+	if (!try_to_answer(d, request, FS_NOWAIT) && !put_job(d, request, false)) {
+		serve_without_pool(d, request);
 	}
-}
-
-/* While the reader waits for something that it may have to answer itself. */
-static void stand_in(void *context)
-{
-	struct fuse_dev *d = context;
-	struct pollfd p = {.fd = d->fd, .events = POLLIN};
-
-	if (pthread_mutex_trylock(&d->taking) != 0) {
-		return; /* it is back */
-	}
-	ssize_t n = poll(&p, 1, 1) > 0 ? read(d->fd, d->stand_in_request, FS_REQUEST_MAX) : -1;
-
-	if (n >= 0) {
-		serve_one(d, bytes_of(d->stand_in_request, (size_t)n), &d->stand_in_reply);
-	}
-	pthread_mutex_unlock(&d->taking);
 }
 
 static uint64_t monotonic_ms(void)
@@ -488,17 +416,12 @@ int fuse_dev_run(struct fuse_dev *d, struct error *err)
 
 	install_wake_signal();
 	d->pool = request_pool_new(d->threads, &pool_ops, d);
-	d->guard = push_guard_new(stand_in, d);
 	d->reader = pthread_self();
-	pthread_mutex_lock(&d->taking);
 	atomic_store(&d->running, true);
 	while ((rc = read_request(d, &request, err)) > 0) {
-		serve_one(d, request, &d->reply);
+		serve_one(d, request);
 	}
 	atomic_store(&d->ended, true);
-	pthread_mutex_unlock(&d->taking);
-	push_guard_free(d->guard);
-	d->guard = NULL;
 	request_pool_free(d->pool);
 	d->pool = NULL;
 	log_debug("%s", fs_describe_requests(d->fs, counts));
