@@ -10,7 +10,7 @@
 struct entry {
 	struct digest digest;
 	uint32_t id;
-	bool passed;
+	uint8_t passed;        /* by the id */
 	uint32_t opened;       /* files open with it */
 	uint32_t newer, older; /* the list of those that are not opened; else SLOT_NONE */
 };
@@ -32,7 +32,7 @@ static uint64_t entry_hash(const void *item, const void *context unused)
 	return digest_hash(&e->digest);
 }
 
-struct backing_table *backing_table_new(const struct fs_backing *ops)
+struct backing_table *backing_table_new(const struct fs_backing *ops, const struct keep *k)
 {
 	struct backing_table *t = xcalloc(1, sizeof(*t));
 
@@ -40,6 +40,9 @@ struct backing_table *backing_table_new(const struct fs_backing *ops)
 	t->newest = t->oldest = SLOT_NONE;
 	pthread_mutex_init(&t->lock, NULL);
 	slot_table_init(&t->entries, sizeof(struct entry), ENTRIES_MAX, entry_hash, NULL);
+	if (k) {
+		slot_table_keep(&t->entries, k, KEEP_BACKINGS);
+	}
 	return t;
 }
 
@@ -48,7 +51,9 @@ void backing_table_free(struct backing_table *t)
 	if (!t) {
 		return;
 	}
-	backing_table_clear(t);
+	if (!t->entries.keep) {
+		backing_table_clear(t);
+	}
 	slot_table_done(&t->entries);
 	pthread_mutex_destroy(&t->lock);
 	free(t);
@@ -89,15 +94,19 @@ static void idle_remove(struct backing_table *t, struct entry *e)
 static void drop(struct backing_table *t, uint32_t slot)
 {
 	struct entry *e = slot_table_get(&t->entries, slot);
+	bool passed = e->passed;
+	uint32_t id = e->id;
 
-	if (e->passed) {
-		t->ops.close(t->ops.context, e->id);
-		t->passed--;
-	}
 	if (e->opened == 0) {
 		idle_remove(t, e);
 	}
+	/* Before the id goes: whoever takes a kept table over must not give out one that is
+	 * gone. */
 	slot_table_remove(&t->entries, slot);
+	if (passed) {
+		t->ops.close(t->ops.context, id);
+		t->passed--;
+	}
 }
 
 /* ---- Finding and adding, the lock held ---- */
@@ -163,7 +172,7 @@ static uint32_t add_locked(struct backing_table *t, const struct digest *digest,
 	struct error err;
 
 	if (fd >= 0 && t->ops.open(t->ops.context, fd, &e.id, &err) == 0) {
-		e.passed = true;
+		e.passed = 1;
 	} else if (fd >= 0) {
 		complain(t, &err);
 	}
@@ -194,6 +203,49 @@ int backing_table_add(struct backing_table *t, const struct digest *digest, int 
 	return slot != SLOT_NONE ? 0
 				 : error_set(err, ERROR_LIMIT,
 					     "more than %u large files are open", ENTRIES_MAX);
+}
+
+static bool entry_fits(void *item)
+{
+	struct entry *e = item;
+
+	e->passed = e->passed != 0;
+	return true;
+}
+
+/* Asker: whether the entry stays. */
+static bool take_in(struct backing_table *t, uint32_t slot)
+{
+	const struct entry *e = slot_table_get(&t->entries, slot);
+
+	if (find(t, &e->digest) != slot) {
+		return false;
+	}
+	t->passed += e->passed;
+	if (e->opened == 0) {
+		idle_append(t, slot);
+	}
+	return true;
+}
+
+size_t backing_table_item_size(void)
+{
+	return sizeof(struct entry);
+}
+
+int backing_table_adopt(struct backing_table *t, struct error *err)
+{
+	pthread_mutex_lock(&t->lock);
+	bool good = slot_table_adopt(&t->entries, entry_fits);
+	uint32_t slot = good ? slot_table_scan(&t->entries, 0) : SLOT_NONE;
+
+	for (; slot != SLOT_NONE; slot = slot_table_scan(&t->entries, slot + 1)) {
+		if (!take_in(t, slot)) {
+			slot_table_remove(&t->entries, slot);
+		}
+	}
+	pthread_mutex_unlock(&t->lock);
+	return good ? 0 : error_set(err, ERROR_LIMIT, "no memory for the files that are open");
 }
 
 void backing_table_release(struct backing_table *t, uint64_t handle)

@@ -11,6 +11,7 @@
 
 #include "castore/digest.h"
 #include "fs/fs.h"
+#include "fs/keep.h"
 
 #define BACKING_IDLE_MAX 4096u
 
@@ -23,9 +24,14 @@ struct backing {
 	uint32_t id;
 };
 
-/* Borrows what the context points to. */
-struct backing_table *backing_table_new(const struct fs_backing *ops);
+/* Borrows what the context points to. k: where its entries are kept, or NULL. */
+struct backing_table *backing_table_new(const struct fs_backing *ops, const struct keep *k);
+/* Ends the ids, unless they are kept. */
 void backing_table_free(struct backing_table *t);
+/* Bytes of an entry, as it is kept. */
+size_t backing_table_item_size(void);
+/* Takes over what is kept: ids of the same connection, and what is open with them. */
+int backing_table_adopt(struct backing_table *t, struct error *err);
 
 /* Asker. An entry that is found counts as opened once more. */
 int backing_table_find(struct backing_table *t, const struct digest *digest,

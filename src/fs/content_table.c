@@ -1,12 +1,13 @@
 #include "fs/content_table.h"
 
+#include "base/log.h"
 #include "fs/node_id.h"
 
 static uint64_t content_hash(const void *item, const void *context unused)
 {
 	const struct content *c = item;
 
-	return digest_hash(directory_digest(c->directory));
+	return digest_hash(&c->digest);
 }
 
 void content_table_init(struct content_table *t)
@@ -29,10 +30,72 @@ void content_table_clear(struct content_table *t)
 	}
 }
 
+/* Nothing is taken out of the table: it may be kept, for somebody else. */
 void content_table_done(struct content_table *t)
 {
-	content_table_clear(t);
+	uint32_t slot = slot_table_scan(&t->slots, 0);
+
+	for (; slot != SLOT_NONE; slot = slot_table_scan(&t->slots, slot + 1)) {
+		directory_unref(content_table_get(t, slot)->directory);
+	}
 	slot_table_done(&t->slots);
+}
+
+/* ---- Taking over ---- */
+
+static bool content_fits(void *item)
+{
+	struct content *c = item;
+
+	c->directory = NULL;
+	c->users = 0;
+	return c->lookups <= LOOKUPS_MAX;
+}
+
+static bool is_unreachable(int rc)
+{
+	return rc == -ERROR_UNAVAILABLE || rc == -ERROR_TIMEOUT || rc == -ERROR_CANCELED;
+}
+
+/* 0: it is there, or was dropped. */
+static int content_fetch(struct content_table *t, uint32_t slot,
+			 struct directory_service *directories, struct error *err)
+{
+	struct content *c = content_table_get(t, slot);
+	struct error fault = {.code = ERROR_NONE};
+	int rc = content_table_find(t, &c->digest) == slot
+			 ? directory_service_get(directories, &c->digest, &c->directory, &fault)
+			 : 0;
+
+	if (is_unreachable(rc)) {
+		if (err) {
+			*err = fault;
+		}
+		return error_wrap(err, "directory %s, which is in use",
+				  digest_text(&c->digest));
+	}
+	if (rc > 0) {
+		t->held += directory_memory(c->directory);
+		return 0;
+	}
+	log_warning("directory %s, which is in use, is lost: %s", digest_text(&c->digest),
+		    rc < 0 ? fault.text : "it is absent");
+	slot_table_remove(&t->slots, slot);
+	return 0;
+}
+
+int content_table_adopt(struct content_table *t, struct directory_service *directories,
+			struct error *err)
+{
+	int rc = slot_table_adopt(&t->slots, content_fits)
+			 ? 0
+			 : error_set(err, ERROR_LIMIT, "no memory for the directories in use");
+	uint32_t slot = rc == 0 ? slot_table_scan(&t->slots, 0) : SLOT_NONE;
+
+	for (; rc == 0 && slot != SLOT_NONE; slot = slot_table_scan(&t->slots, slot + 1)) {
+		rc = content_fetch(t, slot, directories, err);
+	}
+	return rc;
 }
 
 struct content *content_table_get(const struct content_table *t, uint32_t slot)
@@ -47,7 +110,7 @@ uint32_t content_table_find(const struct content_table *t, const struct digest *
 	for (; slot != SLOT_NONE; slot = slot_table_next(&t->slots, slot)) {
 		const struct content *c = content_table_get(t, slot);
 
-		if (digest_equal(directory_digest(c->directory), digest)) {
+		if (digest_equal(&c->digest, digest)) {
 			return slot;
 		}
 	}
@@ -59,7 +122,7 @@ uint32_t content_table_intern(struct content_table *t, struct directory *d)
 	uint32_t slot = content_table_find(t, directory_digest(d));
 
 	if (slot == SLOT_NONE) {
-		const struct content c = {.directory = d};
+		const struct content c = {.digest = *directory_digest(d), .directory = d};
 
 		slot = slot_table_add(&t->slots, &c);
 		if (slot != SLOT_NONE) {

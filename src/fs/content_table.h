@@ -10,12 +10,17 @@
 
 #include "castore/directory.h"
 #include "fs/slot_table.h"
+#include "services/directory_service.h"
 
 struct content {
+	struct digest digest;
 	struct directory *directory; /* a reference */
 	uint64_t lookups;            /* of its files and symlinks, all together */
 	uint32_t users;
 };
+
+/* Nobody has looked something up more often, and counting on from there does not overflow. */
+#define LOOKUPS_MAX ((uint64_t)1 << 62)
 
 struct content_table {
 	struct slot_table slots;
@@ -25,6 +30,13 @@ struct content_table {
 
 void content_table_init(struct content_table *t);
 void content_table_done(struct content_table *t);
+/*
+ * Takes over the contents of a kept table (slots), without users; their directories come from
+ * the service. What it has not, or what is damaged there, is dropped, with a line in the log;
+ * when it is unreachable, nothing is taken over.
+ */
+int content_table_adopt(struct content_table *t, struct directory_service *directories,
+			struct error *err);
 /* Drops every content. */
 void content_table_clear(struct content_table *t);
 

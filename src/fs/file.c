@@ -39,12 +39,33 @@ int handle_open(struct request *r)
 	return rc;
 }
 
+/*
+ * A server that dies between counting a RELEASE and answering it gets it again, or its
+ * successor does. Counted twice, an id could go with which a file is still open.
+ */
+static bool is_counted(const struct request *r)
+{
+	struct keep_header *h = r->fs->keep.header;
+	uint64_t unique = r->header.unique & ~FUSE_UNIQUE_RESEND;
+
+	if (!h) {
+		return false;
+	}
+	if ((r->header.unique & FUSE_UNIQUE_RESEND) && h->released == unique) {
+		return true;
+	}
+	h->released = unique;
+	keep_order();
+	return false;
+}
+
+/* By one thread at a time, as it never waits. */
 int handle_release(struct request *r)
 {
 	struct fuse_release_in in;
 
 	request_arg(r, &in);
-	if (in.fh && r->fs->backings) {
+	if (in.fh && r->fs->backings && !is_counted(r)) {
 		backing_table_release(r->fs->backings, in.fh);
 	}
 	return 0;

@@ -34,6 +34,7 @@ void fs_free(struct fs *fs)
 	backing_table_free(fs->backings);
 	node_table_free(fs->nodes);
 	root_table_free(fs->root_table);
+	keep_close(&fs->keep);
 	root_nodes_unref(fs->roots);
 	directory_service_unref(fs->directories);
 	blob_service_unref(fs->blobs);
@@ -48,6 +49,10 @@ bool fs_has_session(const struct fs *fs)
 void fs_reset(struct fs *fs)
 {
 	atomic_store(&fs->session, false);
+	if (fs->keep.header) {
+		fs->keep.header->flags = 0;
+		keep_order();
+	}
 	if (fs->backings) {
 		backing_table_clear(fs->backings);
 	}
@@ -57,7 +62,9 @@ void fs_reset(struct fs *fs)
 void fs_set_backing(struct fs *fs, const struct fs_backing *backing)
 {
 	backing_table_free(fs->backings);
-	fs->backings = backing ? backing_table_new(backing) : NULL;
+	const struct keep *keep = fs->keep.header ? &fs->keep : NULL;
+
+	fs->backings = backing ? backing_table_new(backing, keep) : NULL;
 }
 
 bool fs_passes_through(const struct fs *fs)

@@ -110,6 +110,21 @@ void fs_reply_error(uint64_t unique, int errnum, struct fs_reply *reply);
  */
 void fs_take_back(struct fs *fs, struct bytes request, const struct fs_reply *reply);
 
+/*
+ * From now on, before INIT, the session lies in memory that outlives this process: an empty
+ * memfd, or one of a server before this; borrowed as long as fs lives. Asker: 1, there is a
+ * session to go on with, and fs_passes_through() tells of it; after fs_set_backing(), if so, it
+ * begins with fs_resume(). ERROR_UNSUPPORTED: it is of another version.
+ */
+int fs_keep(struct fs *fs, int fd, struct error *err);
+/*
+ * Goes on with it. May take as long as reading all directories that are in use. The server
+ * before must have ended. When it fails, the session is still there for another attempt.
+ */
+int fs_resume(struct fs *fs, struct error *err);
+/* True when the kernel gives requests that a dead server had taken to the next one. */
+bool fs_can_be_resumed(const struct fs *fs);
+
 /* True between a successful INIT and the end of its session. */
 bool fs_has_session(const struct fs *fs);
 /* Ends the session, as DESTROY does: every node id is forgotten. */

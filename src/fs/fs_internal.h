@@ -7,6 +7,7 @@
 
 #include "fs/backing_table.h"
 #include "fs/fs.h"
+#include "fs/keep.h"
 #include "fs/node_id.h"
 #include "fs/node_table.h"
 #include "fs/root_table.h"
@@ -36,6 +37,7 @@ struct fs {
 	_Atomic uint64_t offered;
 	_Atomic uint64_t agreed;
 	struct backing_table *backings; /* NULL: the transport has no passthrough */
+	struct keep keep; /* without a header: tables are in memory of this process */
 	struct root_table *root_table;
 	struct node_table *nodes;
 	/* Digests that were complained about, by their hash: each is logged once or so. */
@@ -92,6 +94,22 @@ void request_count(struct fs *fs, uint32_t opcode);
 /* init.c */
 int handle_init(struct request *r);
 int handle_destroy(struct request *r);
+/* state.c */
+/* Bits of what INIT settled, as other servers are told. */
+enum state_flags {
+	STATE_SESSION = 1,
+	STATE_NO_OPEN = 2,
+	STATE_NO_OPENDIR = 4,
+	STATE_ROOT_IS_DATED = 8,
+	STATE_FLAGS = 15,
+	STATE_PASSTHROUGH = 16, /* for the same connection only */
+};
+/* All but passthrough. */
+uint32_t state_flags(const struct fs *fs);
+void state_take_flags(struct fs *fs, uint32_t flags);
+/* resume.c */
+/* Notes what INIT has settled, for whoever goes on with the session. */
+void session_keep(struct fs *fs);
 /* negotiation.c */
 void negotiation_note(struct fs *fs, uint32_t minor, uint64_t offered, uint64_t agreed);
 /* lookup.c */

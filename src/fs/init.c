@@ -99,6 +99,7 @@ static void session_answer(struct request *r, const struct fuse_init_in *in)
 	}
 	session_begin(r, offered, flags);
 	negotiation_note(r->fs, in->minor, offered, flags);
+	session_keep(r->fs);
 	request_reply(r, &out, sizeof(out));
 }
 

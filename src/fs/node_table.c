@@ -114,6 +114,35 @@ struct node node_at_place(const struct node_table *t, const struct directory_nod
 	return e.node;
 }
 
+bool node_place_is_directory(const struct node_table *t, const struct directory_node *n)
+{
+	if (n->parent == PARENT_ROOT) {
+		const struct root_entry *e = root_table_get(t->roots, n->entry);
+
+		return e && e->node.kind == NODE_DIRECTORY;
+	}
+	const struct directory_node *parent = slot_table_get(&t->nodes, n->parent);
+	const struct content *c = NULL;
+	struct directory_entry e;
+
+	if (parent) {
+		c = content_table_get(&t->contents, parent->content);
+	}
+	if (!c || n->entry >= directory_count(c->directory)) {
+		return false;
+	}
+	directory_entry(c->directory, n->entry, &e);
+	return e.node.kind == NODE_DIRECTORY;
+}
+
+bool node_content_is_own(const struct node_table *t, const struct directory_node *n)
+{
+	const struct content *c = content_table_get(&t->contents, n->content);
+	const struct node node = node_at_place(t, n);
+
+	return c && digest_equal(&c->digest, &node.digest);
+}
+
 static int get_leaf(const struct node_table *t, uint64_t id, struct object *out)
 {
 	const struct content *c = content_of_leaf_id(t, id);
@@ -391,8 +420,7 @@ int node_table_enter(struct node_table *t, uint64_t parent, uint32_t entry, enum
 	return rc;
 }
 
-/* Frees a node that nothing needs, and then perhaps those above it. */
-static void node_settle(struct node_table *t, uint32_t slot)
+void node_settle(struct node_table *t, uint32_t slot)
 {
 	while (slot != PARENT_ROOT) {
 		const struct directory_node *n = slot_table_get(&t->nodes, slot);

@@ -34,6 +34,12 @@ struct node_table {
 
 /* SLOT_NONE when no node is at this place. */
 uint32_t node_find(const struct node_table *t, uint32_t parent, uint32_t entry);
+/* False when no directory can be at the node's place: then this is no node. */
+bool node_place_is_directory(const struct node_table *t, const struct directory_node *n);
+/* That the node's content is what stands at its place. */
+bool node_content_is_own(const struct node_table *t, const struct directory_node *n);
 /* What stands at a node's place. The parent is alive, and its content was loaded. */
 struct node node_at_place(const struct node_table *t, const struct directory_node *n);
+/* Frees a node that nothing needs, and then perhaps those above it. */
+void node_settle(struct node_table *t, uint32_t slot);
 void node_attach_content(struct node_table *t, struct directory_node *n, uint32_t slot);

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "castore/digest_map.h"
+#include "fs/root_log.h"
 
 struct root_table {
 	pthread_mutex_t lock; /* guards everything below; entries themselves do not change */
@@ -10,6 +11,7 @@ struct root_table {
 	uint32_t count;
 	uint32_t capacity;
 	struct digest_map numbers; /* digest of a name -> its newest number */
+	struct root_log log;
 };
 
 struct root_table *root_table_new(void)
@@ -30,6 +32,7 @@ void root_table_free(struct root_table *t)
 	}
 	free(t->entries);
 	digest_map_done(&t->numbers);
+	root_log_done(&t->log);
 	pthread_mutex_destroy(&t->lock);
 	free(t);
 }
@@ -57,6 +60,11 @@ static int entry_append(struct root_table *t, struct bytes name, const struct no
 	if (t->count >= ROOT_ENTRIES_MAX) {
 		return error_set(err, ERROR_LIMIT, "more than %u names in the root",
 				 ROOT_ENTRIES_MAX);
+	}
+	int rc = root_log_append(&t->log, name, node, err);
+
+	if (rc != 0) {
+		return rc;
 	}
 	if (t->count == t->capacity) {
 		t->capacity = t->capacity == 0 ? 64 : t->capacity * 2;
@@ -96,6 +104,33 @@ int root_table_intern(struct root_table *t, struct bytes name, const struct node
 	int rc = intern_locked(t, name, node, number, err);
 
 	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+static int take_in(void *context, struct bytes name, const struct node *node, struct error *err)
+{
+	struct root_table *t = context;
+	uint32_t expected = t->count;
+	uint32_t number;
+	int rc = root_table_intern(t, name, node, &number, err);
+
+	return rc != 0 || number == expected
+		       ? rc
+		       : error_set(err, ERROR_INVALID, "a name of the root is kept twice");
+}
+
+int root_table_keep(struct root_table *t, const struct keep *k, struct error *err)
+{
+	struct root_log log;
+
+	root_log_init(&log, k);
+	int rc = root_log_read(&log, take_in, t, err);
+
+	if (rc == 0) {
+		t->log = log;
+	} else {
+		root_log_done(&log);
+	}
 	return rc;
 }
 

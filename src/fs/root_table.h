@@ -9,6 +9,7 @@
  */
 
 #include "castore/node.h"
+#include "fs/keep.h"
 
 #define ROOT_ENTRIES_MAX ((uint32_t)1 << 28)
 
@@ -22,6 +23,11 @@ struct root_table;
 
 struct root_table *root_table_new(void);
 void root_table_free(struct root_table *t);
+/*
+ * Before the first name: from now on they lie in memory that outlives the process as well.
+ * Names that are there come back with their numbers.
+ */
+int root_table_keep(struct root_table *t, const struct keep *k, struct error *err);
 
 /* The number of this name with this node, new when needed. ERROR_LIMIT. */
 int root_table_intern(struct root_table *t, struct bytes name, const struct node *node,

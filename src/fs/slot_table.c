@@ -36,6 +36,18 @@ static size_t chunk_bytes(const struct slot_table *t)
 	return t->slot_size * CHUNK_SLOTS;
 }
 
+void slot_table_keep(struct slot_table *t, const struct keep *k, enum keep_table table)
+{
+	t->keep = k;
+	t->keep_offset = keep_table_offset(table);
+	t->mark = &k->header->marks[table];
+}
+
+static uint64_t chunk_offset(const struct slot_table *t, uint32_t chunk)
+{
+	return t->keep_offset + (uint64_t)chunk * chunk_bytes(t);
+}
+
 void slot_table_done(struct slot_table *t)
 {
 	for (uint32_t i = 0; i < t->chunk_count; i++) {
@@ -165,15 +177,27 @@ static void chunk_list(struct slot_table *t, uint32_t chunk)
 	}
 }
 
-static bool chunk_map(struct slot_table *t, struct slot_chunk *c)
+static void *anonymous_memory(size_t size)
 {
-	void *memory = mmap(NULL, chunk_bytes(t), PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *memory =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (memory == MAP_FAILED) {
+	return memory != MAP_FAILED ? memory : NULL;
+}
+
+static bool chunk_map(struct slot_table *t, uint32_t chunk)
+{
+	struct slot_chunk *c = &t->chunks[chunk];
+
+	if (t->keep) {
+		t->mark->chunks = MAX(t->mark->chunks, chunk + 1);
+		c->memory = keep_map(t->keep->fd, chunk_offset(t, chunk), chunk_bytes(t));
+	} else {
+		c->memory = anonymous_memory(chunk_bytes(t));
+	}
+	if (!c->memory) {
 		return false;
 	}
-	c->memory = memory;
 	c->fresh = 0;
 	c->first_free = SLOT_NONE;
 	return true;
@@ -211,13 +235,14 @@ static uint32_t chunk_pick(struct slot_table *t)
 		struct slot_chunk *c = &t->chunks[chunk];
 
 		if (c->used < CHUNK_SLOTS) {
-			return c->memory || chunk_map(t, c) ? chunk : SLOT_NONE;
+			return c->memory || chunk_map(t, chunk) ? chunk : SLOT_NONE;
 		}
 		c->listed = false;
 		t->open_count--;
 	}
 }
 
+/* Not in use yet: first the item has to be there. */
 static uint32_t slot_take(struct slot_table *t)
 {
 	uint32_t chunk = chunk_pick(t);
@@ -234,7 +259,6 @@ static uint32_t slot_take(struct slot_table *t)
 		slot = (chunk << CHUNK_SHIFT) + c->fresh++;
 		head_at(t, slot)->generation = c->generation & 0x7fffffffu;
 	}
-	head_at(t, slot)->in_use = 1;
 	c->used++;
 	t->count++;
 	return slot;
@@ -258,6 +282,9 @@ uint32_t slot_table_add(struct slot_table *t, const void *item)
 
 	if (slot != SLOT_NONE) {
 		memcpy(item_at(t, slot), item, t->item_size);
+		keep_order();
+		head_at(t, slot)->in_use = 1;
+		keep_order();
 		index_link(t, slot);
 	}
 	return slot;
@@ -282,23 +309,38 @@ static void chunk_unmap(struct slot_table *t, uint32_t chunk)
 
 		c->generation = MAX(c->generation, generation);
 	}
-	munmap(c->memory, chunk_bytes(t));
+	if (t->keep) {
+		t->mark->generation = MAX(t->mark->generation, c->generation);
+		keep_order();
+		keep_discard(t->keep->fd, chunk_offset(t, chunk), c->memory, chunk_bytes(t));
+	} else {
+		munmap(c->memory, chunk_bytes(t));
+	}
 	c->memory = NULL;
 	c->first_free = SLOT_NONE;
 	c->fresh = 0;
+}
+
+/* Frees the slot, which is in no index, but not its chunk. */
+static void slot_release(struct slot_table *t, struct slot_chunk *c, uint32_t slot)
+{
+	struct slot_head *h = head_at(t, slot);
+
+	keep_order();
+	h->in_use = 0;
+	keep_order();
+	h->generation = generation_after(h->generation) & 0x7fffffffu;
+	h->link = c->first_free;
+	c->first_free = slot;
 }
 
 void slot_table_remove(struct slot_table *t, uint32_t slot)
 {
 	uint32_t chunk = slot >> CHUNK_SHIFT;
 	struct slot_chunk *c = &t->chunks[chunk];
-	struct slot_head *h = head_at(t, slot);
 
 	index_unlink(t, slot);
-	h->generation = generation_after(h->generation) & 0x7fffffffu;
-	h->in_use = 0;
-	h->link = c->first_free;
-	c->first_free = slot;
+	slot_release(t, c, slot);
 	c->used--;
 	t->count--;
 	chunk_list(t, chunk);
@@ -346,7 +388,7 @@ static struct slot_chunk *chunk_prepare(struct slot_table *t, uint32_t slot)
 	}
 	struct slot_chunk *c = &t->chunks[slot >> CHUNK_SHIFT];
 
-	if (!c->memory && !chunk_map(t, c)) {
+	if (!c->memory && !chunk_map(t, slot >> CHUNK_SHIFT)) {
 		return NULL;
 	}
 	while (c->fresh < (slot & (CHUNK_SLOTS - 1))) {
@@ -382,6 +424,84 @@ bool slot_table_restore(struct slot_table *t, uint32_t slot, uint32_t generation
 	memcpy(item_at(t, slot), item, t->item_size);
 	index_link(t, slot);
 	return true;
+}
+
+/* ---- Taking over ---- */
+
+static bool was_used(const struct slot_head *h)
+{
+	return (h->generation & GENERATION_MASK) != 0;
+}
+
+/* Slots from the last one that was ever used on are fresh. */
+static uint32_t count_used(const struct slot_table *t, uint32_t chunk)
+{
+	uint32_t n = CHUNK_SLOTS;
+
+	while (n > 0 && !was_used(head_at(t, (chunk << CHUNK_SHIFT) + n - 1))) {
+		n--;
+	}
+	return n;
+}
+
+/* Finds what is in use in a chunk, and makes a list of the rest. */
+static void chunk_adopt(struct slot_table *t, uint32_t chunk, bool (*fits)(void *item))
+{
+	struct slot_chunk *c = &t->chunks[chunk];
+
+	c->fresh = count_used(t, chunk);
+	for (uint32_t i = 0; i < c->fresh; i++) {
+		uint32_t slot = (chunk << CHUNK_SHIFT) + i;
+		struct slot_head *h = head_at(t, slot);
+
+		if (h->in_use && was_used(h) && fits(item_at(t, slot))) {
+			c->used++;
+			t->count++;
+		} else {
+			/* Also what is free: that may have been the last thing that was done.
+			 */
+			slot_release(t, c, slot);
+		}
+		c->generation = MAX(c->generation, (uint32_t)h->generation);
+	}
+}
+
+/* Also slots that no server has used begin with a generation that none has reached. */
+static void renew_generations(struct slot_table *t)
+{
+	t->generation = slot_table_next_generation(t);
+	for (uint32_t i = 0; i < t->chunk_count; i++) {
+		t->chunks[i].generation = t->generation;
+	}
+}
+
+static bool index_make(struct slot_table *t)
+{
+	uint32_t buckets = BUCKETS_MIN;
+
+	while (buckets < t->count) {
+		buckets *= 2;
+	}
+	index_resize(t, buckets);
+	return t->bucket_count > 0;
+}
+
+bool slot_table_adopt(struct slot_table *t, bool (*fits)(void *item))
+{
+	uint32_t chunks = MIN(t->mark->chunks, (t->limit >> CHUNK_SHIFT) + 1);
+
+	t->generation = generation_after(t->mark->generation & 0x7fffffffu);
+	for (uint32_t i = 0; i < chunks && chunk_append(t); i++) {
+		if (!keep_has_data(t->keep->fd, chunk_offset(t, i), chunk_bytes(t))) {
+			continue;
+		}
+		if (!chunk_map(t, i)) {
+			return false;
+		}
+		chunk_adopt(t, i, fits);
+	}
+	renew_generations(t);
+	return index_make(t);
 }
 
 size_t slot_table_memory(const struct slot_table *t)

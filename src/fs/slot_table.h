@@ -9,9 +9,9 @@
  * never moves an item. Not locked: the owner's lock guards it.
  */
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
+
+#include "fs/keep.h"
 
 #define SLOT_NONE UINT32_MAX
 
@@ -38,13 +38,27 @@ struct slot_table {
 	uint32_t open_count;
 	uint32_t *buckets;
 	uint32_t bucket_count; /* 0 or a power of two */
+	/* Where chunks lie that outlive the process; else these are NULL and 0. */
+	const struct keep *keep;
+	uint64_t keep_offset;
+	struct keep_mark *mark;
 };
 
 /* hash is called with items whose fields are set, whenever the index grows or shrinks. */
 void slot_table_init(struct slot_table *t, size_t item_size, uint32_t limit,
 		     uint64_t (*hash)(const void *item, const void *context),
 		     const void *context);
+/* Kept items stay, for whoever takes them over. */
 void slot_table_done(struct slot_table *t);
+
+/* From now on the slots lie in memory that outlives the process. For a table without chunks. */
+void slot_table_keep(struct slot_table *t, const struct keep *k, enum keep_table table);
+/*
+ * After slot_table_keep(): takes over what is there. Each item that is in use is shown to fits
+ * first, which may set what only means something within a process; one that does not fit is
+ * dropped. False without memory; the table is to be done with then.
+ */
+bool slot_table_adopt(struct slot_table *t, bool (*fits)(void *item));
 
 /*
  * Takes a slot, copies the item into it and puts it into the index. SLOT_NONE when the limit is

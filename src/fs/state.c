@@ -19,19 +19,9 @@
 
 #define STATE_MAGIC 0x316574617473666eULL /* "nfstate1" */
 
-/* Bits of its flags. */
-#define STATE_SESSION 1u
-#define STATE_NO_OPEN 2u
-#define STATE_NO_OPENDIR 4u
-#define STATE_ROOT_IS_DATED 8u
-#define STATE_FLAGS (STATE_SESSION | STATE_NO_OPEN | STATE_NO_OPENDIR | STATE_ROOT_IS_DATED)
-
 #define HEADER_SIZE 44u
 #define CONTENT_SIZE (16u + DIGEST_SIZE)
 #define NODE_SIZE 36u
-
-/* Nobody has looked something up more often, and counting on from there does not overflow. */
-#define LOOKUPS_MAX ((uint64_t)1 << 62)
 
 struct state_header {
 	uint64_t magic;
@@ -98,7 +88,7 @@ static void save_contents(const struct slot_table *slots, struct buffer *out)
 		add32(out, slot);
 		add32(out, slot_table_generation(slots, slot));
 		add64(out, c->lookups);
-		buffer_append(out, directory_digest(c->directory)->bytes, DIGEST_SIZE);
+		buffer_append(out, c->digest.bytes, DIGEST_SIZE);
 	}
 }
 
@@ -119,12 +109,21 @@ static void save_nodes(const struct slot_table *slots, struct buffer *out)
 	}
 }
 
-static uint32_t state_flags(const struct fs *fs)
+uint32_t state_flags(const struct fs *fs)
 {
-	return (atomic_load(&fs->session) ? STATE_SESSION : 0) |
-	       (atomic_load(&fs->no_open) ? STATE_NO_OPEN : 0) |
-	       (atomic_load(&fs->no_opendir) ? STATE_NO_OPENDIR : 0) |
-	       (atomic_load(&fs->root_is_dated) ? STATE_ROOT_IS_DATED : 0);
+	return (atomic_load(&fs->session) ? (uint32_t)STATE_SESSION : 0) |
+	       (atomic_load(&fs->no_open) ? (uint32_t)STATE_NO_OPEN : 0) |
+	       (atomic_load(&fs->no_opendir) ? (uint32_t)STATE_NO_OPENDIR : 0) |
+	       (atomic_load(&fs->root_is_dated) ? (uint32_t)STATE_ROOT_IS_DATED : 0);
+}
+
+void state_take_flags(struct fs *fs, uint32_t flags)
+{
+	atomic_store(&fs->passthrough, (flags & STATE_PASSTHROUGH) != 0);
+	atomic_store(&fs->no_open, (flags & STATE_NO_OPEN) != 0);
+	atomic_store(&fs->no_opendir, (flags & STATE_NO_OPENDIR) != 0);
+	atomic_store(&fs->root_is_dated, (flags & STATE_ROOT_IS_DATED) != 0);
+	atomic_store(&fs->session, (flags & STATE_SESSION) != 0);
 }
 
 int fs_save(struct fs *fs, struct buffer *out, struct error *err)
@@ -204,7 +203,7 @@ static int restore_header(struct bytes *in, struct state_header *h, struct error
 		return error_set(err, ERROR_UNSUPPORTED,
 				 "the state of a session is of another version");
 	}
-	if ((h->flags & ~STATE_FLAGS) || h->reserved != 0) {
+	if ((h->flags & ~(uint32_t)STATE_FLAGS) || h->reserved != 0) {
 		return damaged("it has unknown flags", err);
 	}
 	return 0;
@@ -258,6 +257,7 @@ static int restore_content(struct fs *fs, struct bytes *in, struct error *err)
 	if (rc < 0) {
 		return rc;
 	}
+	c.digest = digest;
 	c.directory = d;
 	if (c.lookups > LOOKUPS_MAX || content_table_find(t, &digest) != SLOT_NONE ||
 	    !slot_table_restore(&t->slots, slot, generation, &c)) {
@@ -285,34 +285,12 @@ static int restore_node(struct node_table *t, struct bytes *in, struct error *er
 	return 0;
 }
 
-/* The node that stands at a place; false when no directory can. */
-static bool place_is_directory(const struct node_table *t, const struct directory_node *n)
-{
-	if (n->parent == PARENT_ROOT) {
-		const struct root_entry *e = root_table_get(t->roots, n->entry);
-
-		return e && e->node.kind == NODE_DIRECTORY;
-	}
-	const struct directory_node *parent = slot_table_get(&t->nodes, n->parent);
-	const struct content *c = NULL;
-	struct directory_entry e;
-
-	if (parent) {
-		c = content_table_get(&t->contents, parent->content);
-	}
-	if (!c || n->entry >= directory_count(c->directory)) {
-		return false;
-	}
-	directory_entry(c->directory, n->entry, &e);
-	return e.node.kind == NODE_DIRECTORY;
-}
-
 /* Ties a node to its parent and its content, now that all of them are there. */
 static int connect_node(struct node_table *t, struct directory_node *n, struct error *err)
 {
 	uint32_t slot = n->content;
 
-	if (!place_is_directory(t, n)) {
+	if (!node_place_is_directory(t, n)) {
 		return damaged("a node is at no directory's place", err);
 	}
 	if (n->parent != PARENT_ROOT) {
@@ -323,10 +301,7 @@ static int connect_node(struct node_table *t, struct directory_node *n, struct e
 	if (slot == SLOT_NONE) {
 		return 0;
 	}
-	const struct content *c = content_table_get(&t->contents, slot);
-	const struct node node = node_at_place(t, n);
-
-	if (!c || !digest_equal(directory_digest(c->directory), &node.digest)) {
+	if (!node_content_is_own(t, n)) {
 		return damaged("a node has the content of another", err);
 	}
 	node_attach_content(t, n, slot);
@@ -399,11 +374,7 @@ static int restore(struct fs *fs, struct bytes in, struct error *err)
 		return rc;
 	}
 	fs->nodes->salt = h.salt;
-	atomic_store(&fs->passthrough, false);
-	atomic_store(&fs->no_open, (h.flags & STATE_NO_OPEN) != 0);
-	atomic_store(&fs->no_opendir, (h.flags & STATE_NO_OPENDIR) != 0);
-	atomic_store(&fs->root_is_dated, (h.flags & STATE_ROOT_IS_DATED) != 0);
-	atomic_store(&fs->session, (h.flags & STATE_SESSION) != 0);
+	state_take_flags(fs, h.flags);
 	return 0;
 }
 

@@ -326,7 +326,7 @@ static void test_unused_ids_are_given_back(void **state)
 	struct fixture *f = *state;
 	const struct fs_backing ops = {
 		.context = &f->kernel, .open = kernel_open, .close = kernel_close};
-	struct backing_table *t = backing_table_new(&ops);
+	struct backing_table *t = backing_table_new(&ops, NULL);
 	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	struct backing in_use, b;
 	struct digest first = {{0}}, digest = {{0}};
