@@ -112,6 +112,7 @@ int error_to_errno(const struct error *err)
 	case ERROR_IO:
 	case ERROR_UNAVAILABLE:
 	case ERROR_CHANGED:
+	case ERROR_COLLECTED:
 	case ERROR_CODE_COUNT:
 		return EIO;
 	case ERROR_NO_SPACE:
@@ -146,7 +147,7 @@ const char *error_code_name(enum error_code code)
 		[ERROR_DENIED] = "denied",       [ERROR_UNSUPPORTED] = "unsupported",
 		[ERROR_TIMEOUT] = "timeout",     [ERROR_CANCELED] = "canceled",
 		[ERROR_LIMIT] = "limit",         [ERROR_WOULD_BLOCK] = "would-block",
-		[ERROR_CHANGED] = "changed",
+		[ERROR_CHANGED] = "changed",     [ERROR_COLLECTED] = "collected",
 	};
 
 	return (unsigned)code < ERROR_CODE_COUNT && names[code] ? names[code] : "unknown";

@@ -28,6 +28,7 @@ enum error_code {
 	ERROR_LIMIT,       /* a stated limit is exceeded, memory among them */
 	ERROR_WOULD_BLOCK, /* asked not to wait, and the answer needs waiting */
 	ERROR_CHANGED,     /* the source changed while it was read */
+	ERROR_COLLECTED,   /* parts of it were collected meanwhile: all of it again */
 	ERROR_CODE_COUNT
 };
 

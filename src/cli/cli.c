@@ -9,6 +9,9 @@
 #include "nix/path_info_service.h"
 #include "services/store_config.h"
 
+/* What was missing is written anew each time, so that a second time is rare. */
+#define COLLECTED_TRIES 8
+
 static enum exit_code exit_code_of(enum error_code code)
 {
 	switch (code) {
@@ -22,6 +25,7 @@ static enum exit_code exit_code_of(enum error_code code)
 		return EXIT_CODE_CORRUPT;
 	case ERROR_UNAVAILABLE:
 	case ERROR_TIMEOUT:
+	case ERROR_COLLECTED:
 		return EXIT_CODE_UNAVAILABLE;
 	case ERROR_EXISTS:
 		return EXIT_CODE_EXISTS;
@@ -220,6 +224,15 @@ bool cli_parse_count(const struct cli_command *command, const char *option, cons
 		return false;
 	}
 	*out = (unsigned)n;
+	return true;
+}
+
+bool cli_once_more(int rc, unsigned *tries, const struct error *err)
+{
+	if (rc != -ERROR_COLLECTED || ++*tries > COLLECTED_TRIES) {
+		return false;
+	}
+	log_info("once more: %s", err->text);
 	return true;
 }
 

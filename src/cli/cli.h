@@ -121,5 +121,11 @@ int cli_resolve_parts(struct store *store, const char *argument, struct buffer *
 /* Appends a path as people write it, without leading, trailing and doubled slashes. */
 void cli_clean_path(struct buffer *out, const char *path);
 
+/*
+ * What gave names to trees failed so: shall it be done once more? Yes, a few times, when parts
+ * of them were collected as garbage meanwhile. tries begins with 0.
+ */
+bool cli_once_more(int rc, unsigned *tries, const struct error *err);
+
 /* From now on SIGINT, SIGTERM and SIGHUP set the flag; a second one ends the process. */
 const atomic_bool *cli_catch_interrupts(void);

@@ -76,12 +76,27 @@ static void print_result(const struct import_run *run, const char *name,
 	putchar('\n');
 }
 
+/* The tree, and then its name. */
+static int import_tree(struct import_run *run, const char *path, const char *name,
+		       struct root_node *node, struct ingest_stats *stats, struct error *err)
+{
+	int r = ingest_path(&run->store, path, &run->options, node, stats, err);
+
+	if (r == 0) {
+		r = name ? root_nodes_put(run->store.roots, bytes_of_string(name), &node->node,
+					  run->replace, err)
+			 : store_sync(&run->store, err);
+	}
+	return r;
+}
+
 static int import_path(struct import_run *run, const char *path, const char *name,
 		       struct error *err)
 {
 	struct root_node node cleanup(root_node_done) = {0};
 	struct import_result result = {0};
 	struct ingest_stats *stats = &result.read;
+	unsigned tries = 0;
 	struct progress progress = {
 		.verb = "imported", .files = &stats->files, .bytes = &stats->bytes};
 	struct blob_counts before = {0}, after = {0};
@@ -90,14 +105,12 @@ static int import_path(struct import_run *run, const char *path, const char *nam
 	if (r < 0) {
 		return r;
 	}
-	progress_start(&progress, !run->quiet);
-	r = ingest_path(&run->store, path, &run->options, &node, stats, err);
-	if (r == 0) {
-		r = name ? root_nodes_put(run->store.roots, bytes_of_string(name), &node.node,
-					  run->replace, err)
-			 : store_sync(&run->store, err);
-	}
-	progress_stop(&progress);
+	do {
+		*stats = (struct ingest_stats){0};
+		progress_start(&progress, !run->quiet);
+		r = import_tree(run, path, name, &node, stats, err);
+		progress_stop(&progress);
+	} while (cli_once_more(r, &tries, err));
 	if (r == 0) {
 		r = blob_service_count(run->store.blobs, &after, err);
 	}

@@ -284,8 +284,13 @@ static int copy_prepared(struct copy_run *run, struct error *err)
 	source_exclude_store(run->cli, &run->options);
 	run->options.cancel = cli_catch_interrupts();
 	progress_start(&progress, !run->quiet);
-	int r = copy_trees(run, err);
-	int put = put_infos(run, r < 0, &put_err);
+	int r, put;
+	unsigned tries = 0;
+
+	do {
+		r = copy_trees(run, err);
+		put = put_infos(run, r < 0, &put_err);
+	} while (cli_once_more(put, &tries, &put_err));
 
 	progress_stop(&progress);
 	if (put == 0) {

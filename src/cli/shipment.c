@@ -348,9 +348,17 @@ int shipment_send(struct shipment *s, const struct shipment_options *options, st
 	struct transfer *t cleanup(cleanup_transfer) =
 		transfer_new(&s->from, &s->to, &options->transfer);
 	int rc = find_present(s, options, err);
+	unsigned tries = 0;
 
-	for (size_t at = 0; rc == 0 && at < s->count;) {
-		rc = send_group(s, options, t, at, &at, err);
+	for (size_t at = 0, end; rc == 0 && at < s->count; at = end) {
+		rc = send_group(s, options, t, at, &end, err);
+		if (cli_once_more(rc, &tries, err)) {
+			/* One that does not think that it knows what is there. */
+			transfer_free(t);
+			t = transfer_new(&s->from, &s->to, &options->transfer);
+			end = at;
+			rc = 0;
+		}
 	}
 	if (rc < 0) {
 		struct error ignored;

@@ -87,6 +87,7 @@ static int store_put(struct path_info_service *s, const struct path_info *infos,
 		entries[i] = (struct record_entry){
 			.key = bytes_of(keys[i], STORE_PATH_HASH_SIZE),
 			.value = bytes_of(messages.ptr + start, ends[i] - start),
+			.tree = &infos[i].node.node,
 		};
 	}
 	int rc = record_table_put(store_of(s)->table, entries, count, err);

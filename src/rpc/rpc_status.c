@@ -27,6 +27,7 @@ enum rpc_status rpc_status_of(enum error_code code)
 	case ERROR_CANCELED:
 		return RPC_STATUS_CANCELLED;
 	case ERROR_CHANGED:
+	case ERROR_COLLECTED:
 		return RPC_STATUS_ABORTED;
 	case ERROR_IO:
 	case ERROR_WOULD_BLOCK:

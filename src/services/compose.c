@@ -102,7 +102,8 @@ static int make_cache(struct store *out, const struct url *u, const struct store
 /* Near is written to and made also where far is only read. */
 static int open_cache(struct store *out, const struct url *u, unsigned flags, struct error *err)
 {
-	unsigned near_flags = (flags & ~(unsigned)STORE_READ_ONLY) | STORE_CREATE;
+	unsigned near_flags =
+		(flags & ~(unsigned)STORE_READ_ONLY) | STORE_CREATE | STORE_INCOMPLETE;
 	struct store near cleanup(store_close) = {0}, far cleanup(store_close) = {0};
 	int rc = store_open(&near, url_get(u, "near"), near_flags, err);
 

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "castore/node.h"
 
 #define RECORD_KEY_MAX ((size_t)255)
 #define RECORD_VALUE_MAX ((size_t)32 << 20)
@@ -17,6 +18,7 @@ struct record_table;
 struct record_entry {
 	struct bytes key;
 	struct bytes value;
+	const struct node *tree; /* which the record stands for, as a name would; or NULL */
 };
 
 struct record_table *record_table_ref(struct record_table *t);
@@ -30,6 +32,7 @@ int record_table_get(struct record_table *t, struct bytes key, struct buffer *ou
  * Puts all of these or none, each replacing what its key had; of one key given twice the last
  * one counts. What was put into the store before is durable first; these are durable and
  * visible to all when it returns, at the cost of one sync, however many they are.
+ * ERROR_COLLECTED: see root_nodes_put().
  */
 int record_table_put(struct record_table *t, const struct record_entry *entries, size_t count,
 		     struct error *err);

@@ -41,8 +41,11 @@ int root_nodes_lookup(struct root_nodes *r, struct bytes name, struct root_node 
 typedef bool (*root_nodes_visit)(void *context, struct bytes name, const struct node *node);
 int root_nodes_list(struct root_nodes *r, struct bytes after, root_nodes_visit visit,
 		    void *context, struct error *err);
-/* Adds or, with replace, replaces a name; ERROR_EXISTS without replace when it has another
- * node. */
+/*
+ * Adds or, with replace, replaces a name; ERROR_EXISTS without replace when it has another
+ * node. ERROR_COLLECTED: what the tree consists of was there, and nothing named it, so that a
+ * collection of garbage has taken some of it meanwhile. Put it once more, and then the name.
+ */
 int root_nodes_put(struct root_nodes *r, struct bytes name, const struct node *node,
 		   bool replace, struct error *err);
 /* Asker: 0 when there is no such name. */

@@ -33,6 +33,7 @@ enum store_open_flags {
 	STORE_CREATE = 1,       /* make the store when there is none */
 	STORE_READ_ONLY = 2,    /* writing is ERROR_DENIED; works on a read-only disk */
 	STORE_UNCOMPRESSED = 4, /* what is put is stored as it is */
+	STORE_INCOMPLETE = 8,   /* names may be put of trees that are not all there */
 };
 
 /*

@@ -50,6 +50,7 @@ struct local_store {
 	bool read_only;
 	uint8_t id[STORE_ID_SIZE];
 	uint64_t device, inode; /* of the directory: its identity in this process */
+	uint64_t epoch;         /* of the index, when it was opened; see name_guard.h */
 	struct local_store *next_open;
 
 	struct index *index;
@@ -138,7 +139,7 @@ int local_view_sync(struct local_view *v, struct error *err);
 /* flags: enum store_open_flags. */
 struct blob_service *local_blobs_new(struct local_view *v, unsigned flags);
 struct directory_service *local_directories_new(struct local_view *v, bool read_only);
-struct root_nodes *local_roots_new(struct local_store *s, bool read_only);
-struct record_table *local_path_infos_new(struct local_store *s, bool read_only);
+struct root_nodes *local_roots_new(struct local_store *s, unsigned flags);
+struct record_table *local_path_infos_new(struct local_store *s, unsigned flags);
 extern const struct seen_cache_ops local_seen_ops;
 int local_check_writable(const struct local_store *s, bool read_only, struct error *err);

@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "services/local/local_internal.h"
 #include "services/local/local_stage.h"
+#include "services/local/name_guard.h"
 
 #define STORE_FORMAT_VERSION 1
 #define FORMAT_SIZE_MAX 256
@@ -253,6 +254,11 @@ static int open_parts(struct local_store *s, unsigned flags, struct error *err)
 	if (rc >= 0 && !created) {
 		rc = open_index(s, false, err);
 	}
+	if (rc >= 0) {
+		int failed = epoch_read(s->index, &s->epoch, err);
+
+		rc = failed ? failed : rc;
+	}
 	if (rc < 0) {
 		return rc;
 	}
@@ -440,8 +446,8 @@ int local_store_open(struct store *out, const char *path, unsigned flags, struct
 		*out = (struct store){
 			.blobs = local_blobs_new(&s->view, flags),
 			.directories = local_directories_new(&s->view, read_only),
-			.roots = local_roots_new(s, read_only),
-			.path_infos = local_path_infos_new(s, read_only),
+			.roots = local_roots_new(s, flags),
+			.path_infos = local_path_infos_new(s, flags),
 			.seen = read_only ? NULL : &s->seen,
 			.stager = local_stager_new(s, flags),
 		};

@@ -1,12 +1,13 @@
 /* The tables of records of a local store: those of the index, logged in packs. */
 
-#include "services/local/logged_table.h"
+#include "services/local/name_guard.h"
 
 struct local_records {
 	struct record_table base;
 	const struct logged_table *table;
 	struct local_store *store;
 	bool read_only;
+	bool incomplete;
 };
 
 static struct local_records *records_of(struct record_table *t)
@@ -51,8 +52,14 @@ static int records_put(struct record_table *base, const struct record_entry *ent
 		       size_t count, struct error *err)
 {
 	struct local_records *r = records_of(base);
+	const struct node **trees cleanup(cleanup_free) = xcalloc(count + 1, sizeof(*trees));
 	struct logged_write w;
-	int rc = logged_write_begin(&w, r->table, r->store, r->read_only, err);
+
+	for (size_t i = 0; i < count && !r->incomplete; i++) {
+		trees[i] = entries[i].tree;
+	}
+	int rc =
+		logged_write_begin_for(&w, r->table, r->store, r->read_only, trees, count, err);
 
 	if (rc) {
 		return rc;
@@ -123,7 +130,7 @@ const struct logged_table logged_path_infos = {
 	.check = check_record,
 };
 
-struct record_table *local_path_infos_new(struct local_store *s, bool read_only)
+struct record_table *local_path_infos_new(struct local_store *s, unsigned flags)
 {
 	struct local_records *r = xcalloc(1, sizeof(*r));
 
@@ -131,6 +138,7 @@ struct record_table *local_path_infos_new(struct local_store *s, bool read_only)
 	r->base.is_local = true;
 	r->table = &logged_path_infos;
 	r->store = local_store_ref(s);
-	r->read_only = read_only;
+	r->read_only = flags & STORE_READ_ONLY;
+	r->incomplete = flags & STORE_INCOMPLETE;
 	return &r->base;
 }

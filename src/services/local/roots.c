@@ -1,11 +1,12 @@
 /* RootNodes of a local store: a table of the index, from names to messages Node without one. */
 
-#include "services/local/logged_table.h"
+#include "services/local/name_guard.h"
 
 struct local_roots {
 	struct root_nodes base;
 	struct local_store *store;
 	bool read_only;
+	bool incomplete;
 };
 
 static struct local_roots *roots_of(struct root_nodes *r)
@@ -112,17 +113,15 @@ static int put_in_write(struct logged_write *w, struct bytes name, struct bytes 
 	return rc < 0 ? rc : logged_write_put(w, name, node, err);
 }
 
-static int begin_change(struct local_roots *r, struct logged_write *w, struct error *err)
-{
-	return logged_write_begin(w, &logged_roots, r->store, r->read_only, err);
-}
-
 static int roots_put(struct root_nodes *base, struct bytes name, const struct node *node,
 		     bool replace, struct error *err)
 {
 	struct buffer encoding cleanup(buffer_done) = {0};
+	struct local_roots *r = roots_of(base);
+	const struct node *tree = r->incomplete ? NULL : node;
 	struct logged_write w;
-	int rc = begin_change(roots_of(base), &w, err);
+	int rc = logged_write_begin_for(&w, &logged_roots, r->store, r->read_only, &tree, 1,
+					err);
 
 	if (rc) {
 		return rc;
@@ -134,8 +133,9 @@ static int roots_put(struct root_nodes *base, struct bytes name, const struct no
 
 static int roots_remove(struct root_nodes *base, struct bytes name, struct error *err)
 {
+	struct local_roots *r = roots_of(base);
 	struct logged_write w;
-	int rc = begin_change(roots_of(base), &w, err);
+	int rc = logged_write_begin(&w, &logged_roots, r->store, r->read_only, err);
 
 	return rc ? rc : logged_write_end(&w, logged_write_remove(&w, name, err), err);
 }
@@ -150,13 +150,14 @@ static const struct root_nodes_ops root_ops = {
 	.remove = roots_remove,
 };
 
-struct root_nodes *local_roots_new(struct local_store *s, bool read_only)
+struct root_nodes *local_roots_new(struct local_store *s, unsigned flags)
 {
 	struct local_roots *r = xcalloc(1, sizeof(*r));
 
 	root_nodes_init(&r->base, &root_ops);
 	r->base.is_local = true;
 	r->store = local_store_ref(s);
-	r->read_only = read_only;
+	r->read_only = flags & STORE_READ_ONLY;
+	r->incomplete = flags & STORE_INCOMPLETE;
 	return &r->base;
 }
