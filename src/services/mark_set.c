@@ -35,7 +35,7 @@ static int map_slots(size_t capacity, struct mark_slot **out, struct error *err)
 int mark_set_init(struct mark_set *m, size_t expected, struct error *err)
 {
 	size_t capacity = capacity_for(expected);
-	struct mark_slot *slots;
+	struct mark_slot *slots = NULL;
 	int rc = map_slots(capacity, &slots, err);
 
 	if (rc == 0) {
@@ -78,7 +78,7 @@ static struct mark_slot *find_slot(struct mark_slot *slots, size_t capacity,
 static int grow(struct mark_set *m, struct error *err)
 {
 	size_t capacity = m->capacity * 2;
-	struct mark_slot *slots;
+	struct mark_slot *slots = NULL;
 	int rc = map_slots(capacity, &slots, err);
 
 	if (rc) {
