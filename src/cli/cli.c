@@ -400,23 +400,40 @@ static int find_root(struct store *store, struct bytes name, bool in_store_dir,
 	return r ? r : find_store_path(store, name, out, err);
 }
 
+/* Asker: what the argument begins with, a digest or a name, up to *end. */
+static int find_first(struct store *store, const char *argument, bool prefer_blob,
+		      struct root_node *out, size_t *end, struct error *err)
+{
+	struct node node;
+	struct digest digest;
+	size_t n = parse_digest(argument, &digest);
+
+	*end = n;
+	if (n == 0) {
+		size_t at = store_dir_length(argument), len = strcspn(argument + at, "/");
+
+		*end = at + len;
+		return find_root(store, bytes_of(argument + at, len), at, out, err);
+	}
+	int r = node_of_digest(store, &digest, prefer_blob && !argument[n], &node, err);
+
+	if (r > 0) {
+		root_node_set(out, &node);
+	}
+	return r;
+}
+
 int cli_resolve(struct store *store, const char *argument, bool prefer_blob,
 		struct root_node *out, struct error *err)
 {
 	struct root_node root cleanup(root_node_done) = {0};
-	struct digest digest;
-	size_t n = parse_digest(argument, &digest);
+	size_t n;
 	int r;
 
-	if (n) {
-		r = node_of_digest(store, &digest, prefer_blob && !argument[n], &root.node,
-				   err);
-	} else {
-		size_t at = store_dir_length(argument), len = strcspn(argument + at, "/");
-
-		r = find_root(store, bytes_of(argument + at, len), at, &root, err);
-		n = at + len;
-	}
+	/* What was not held when it was found may have gone since. */
+	do {
+		r = find_first(store, argument, prefer_blob, &root, &n, err);
+	} while (r > 0 && store_hold(&root.node));
 	if (r == 0) {
 		return error_set(err, ERROR_NOT_FOUND, "%s: not in the store",
 				 bytes_printable(bytes_of(argument, n)));

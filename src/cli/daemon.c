@@ -104,7 +104,9 @@ static int serve(struct daemon_run *run, struct error *err)
 	if (r == 0) {
 		run->listen.rights = RPC_MAY_READ | (run->read_only ? 0 : RPC_MAY_WRITE) |
 				     (run->list ? RPC_MAY_LIST : 0);
-		r = cli_open_store(run->cli, run->read_only ? STORE_READ_ONLY : STORE_CREATE,
+		r = cli_open_store(run->cli,
+				   run->read_only ? STORE_READ_ONLY
+						  : STORE_CREATE | STORE_LONG_LIVED,
 				   &store, err);
 	}
 	if (r == 0) {

@@ -111,6 +111,10 @@ int serve_open_store(struct serve_options *o, const struct cli *cli, struct stor
 	if (r == 0 && o->root && o->nix) {
 		r = error_set(err, ERROR_INVALID, "either --root or --nix");
 	}
+	if (r == 0) {
+		/* In a sandbox it would be too late. */
+		store_hold_nothing_yet();
+	}
 	if (r == 0 && o->root) {
 		return use_root(o, out, err);
 	}
@@ -120,6 +124,9 @@ int serve_open_store(struct serve_options *o, const struct cli *cli, struct stor
 
 		root_nodes_unref(out->roots);
 		out->roots = path_info_roots_new(infos);
+	}
+	if (r == 0) {
+		out->roots = store_hold_roots(out->roots);
 	}
 	return r;
 }

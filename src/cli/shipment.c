@@ -59,6 +59,7 @@ static struct shipment_item *append(struct shipment *s, const struct node *node)
 
 	*item = (struct shipment_item){.state = SHIPMENT_WANTED};
 	root_node_set(&item->node, node);
+	store_hold(node);
 	return item;
 }
 

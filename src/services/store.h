@@ -34,6 +34,7 @@ enum store_open_flags {
 	STORE_READ_ONLY = 2,    /* writing is ERROR_DENIED; works on a read-only disk */
 	STORE_UNCOMPRESSED = 4, /* what is put is stored as it is */
 	STORE_INCOMPLETE = 8,   /* names may be put of trees that are not all there */
+	STORE_LONG_LIVED = 16,  /* stays open for others who write: see store_collect() */
 };
 
 /*
@@ -97,6 +98,19 @@ int store_stage(struct store *s, struct store *staged, struct error *err);
  * more (ERROR_INVALID).
  */
 int store_stage_commit(struct store *staged, struct error *err);
+
+/*
+ * From now on no collection of garbage takes anything of this tree from a local store that this
+ * process has open, alone or as a part of others, until it is closed. For what is going to be
+ * read: names may go meanwhile. True when it was not held before; then the caller looks once
+ * more for what he found, a name or a digest, because it may have gone by then. Where a store
+ * cannot be written to, as on a read-only disk, nothing is held.
+ */
+bool store_hold(const struct node *node);
+/* For a process that may soon not make files any more: store_hold() will work all the same. */
+void store_hold_nothing_yet(void);
+/* Puts itself before roots (a reference, taken over): what is looked up or listed is held. */
+struct root_nodes *store_hold_roots(struct root_nodes *roots);
 
 struct store_rebuilt {
 	uint64_t blobs;

@@ -216,5 +216,9 @@ int batch_commit(struct batch *b, struct local_store *s, struct error *err)
 		index_write_abort(w);
 		return rc;
 	}
-	return index_write_commit(w, err);
+	rc = index_write_commit(w, err);
+	if (rc == 0 && b->pack_fd >= 0 && s->lease.long_lived) {
+		lease_note_writes(&s->lease, s->dirfd, b->pack_number, b->pack_end);
+	}
+	return rc;
 }

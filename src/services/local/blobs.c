@@ -105,15 +105,22 @@ static int read_packed_part(struct local_store *s, const struct location *l,
 	return rc;
 }
 
-static int read_large(struct local_view *view, const struct location *l,
-		      const struct digest *digest, uint64_t offset, void *buf, size_t len,
-		      unsigned flags, struct error *err)
+/* The range lies inside of the blob. */
+static int read_located(struct local_view *view, const struct location *l,
+			const struct digest *digest, uint64_t offset, void *buf, size_t len,
+			unsigned how, struct error *err)
 {
 	struct cached_file *f;
+
+	if (l->kind != LOCATION_FILE) {
+		return len == l->size ? read_packed(view->store, l, digest, buf, how, err)
+				      : read_packed_part(view->store, l, digest, offset, buf,
+							 len, how, err);
+	}
 	int rc = large_file_open(view, digest, l, &f, err);
 
 	if (rc == 0) {
-		rc = large_file_read(view->store, f, l, buf, len, offset, flags, err);
+		rc = large_file_read(view->store, f, l, buf, len, offset, how, err);
 		file_cache_release(view->files, f);
 	}
 	return rc;
@@ -121,13 +128,13 @@ static int read_large(struct local_view *view, const struct location *l,
 
 /* That a blob ends where the index says is checked like its bytes: by those before the end. */
 static int check_end(struct local_view *view, const struct location *l,
-		     const struct digest *digest, unsigned flags, struct error *err)
+		     const struct digest *digest, unsigned how, struct error *err)
 {
+	bool is_file = l->kind == LOCATION_FILE;
 	uint8_t last;
 
-	return l->kind == LOCATION_FILE
-		       ? read_large(view, l, digest, l->size - 1, &last, 1, flags, err)
-		       : read_packed_part(view->store, l, digest, 0, &last, 0, flags, err);
+	return read_located(view, l, digest, is_file ? l->size - 1 : 0, &last, is_file ? 1 : 0,
+			    how, err);
 }
 
 static int blobs_read(struct blob_service *s, const struct digest *digest, uint64_t offset,
@@ -138,20 +145,16 @@ static int blobs_read(struct blob_service *s, const struct digest *digest, uint6
 	struct location l;
 	int rc = local_locate(view, INDEX_BLOBS, digest, &l, err);
 
-	if (rc <= 0) {
-		return rc;
+	while (rc > 0) {
+		*got = offset >= l.size ? 0 : (size_t)MIN(len, l.size - offset);
+		rc = *got ? read_located(view, &l, digest, offset, buf, *got, how, err)
+			  : check_end(view, &l, digest, how, err);
+		if (rc == 0) {
+			return 1;
+		}
+		rc = local_relocate(view, INDEX_BLOBS, digest, &l, rc, err);
 	}
-	*got = offset >= l.size ? 0 : (size_t)MIN(len, l.size - offset);
-	if (*got == 0) {
-		rc = check_end(view, &l, digest, how, err);
-	} else if (l.kind == LOCATION_FILE) {
-		rc = read_large(view, &l, digest, offset, buf, *got, how, err);
-	} else if (*got == l.size) {
-		rc = read_packed(view->store, &l, digest, buf, how, err);
-	} else {
-		rc = read_packed_part(view->store, &l, digest, offset, buf, *got, how, err);
-	}
-	return rc ? rc : 1;
+	return rc;
 }
 
 /* ---- readers ---- */
@@ -159,6 +162,23 @@ static int blobs_read(struct blob_service *s, const struct digest *digest, uint6
 static struct local_reader *reader_of(struct blob_reader *r)
 {
 	return container_of(r, struct local_reader, base);
+}
+
+/* Asker: is the outboard somewhere else by now? For a file that is open, gone is a failure. */
+static int outboard_moved(struct local_reader *r, int failure, struct error *err)
+{
+	struct error why = {.code = ERROR_NONE};
+
+	if (err) {
+		why = *err;
+	}
+	int rc =
+		local_relocate(r->view, INDEX_BLOBS, &r->file->key, &r->location, failure, err);
+
+	if (rc == 0 && err) {
+		*err = why;
+	}
+	return rc == 0 ? failure : rc;
 }
 
 static int reader_pread(struct blob_reader *base, void *buf, size_t len, uint64_t offset,
@@ -169,8 +189,10 @@ static int reader_pread(struct blob_reader *base, void *buf, size_t len, uint64_
 	int rc = 0;
 
 	if (r->file) {
-		rc = large_file_read(r->view->store, r->file, &r->location, buf, n, offset, 0,
-				     err);
+		do {
+			rc = large_file_read(r->view->store, r->file, &r->location, buf, n,
+					     offset, 0, err);
+		} while (rc < 0 && (rc = outboard_moved(r, rc, err)) > 0);
 	} else if (n) {
 		memcpy(buf, r->content + offset, n);
 	}
@@ -191,10 +213,16 @@ static int reader_outboard(struct blob_reader *base, uint64_t first, size_t coun
 			   uint8_t *values, struct error *err)
 {
 	struct local_reader *r = reader_of(base);
+	int rc;
 
-	return r->file ? large_file_outboard(r->view->store, &r->location, first, count, values,
-					     err)
-		       : blob_reader_outboard_by_reading(base, first, count, values, err);
+	if (!r->file) {
+		return blob_reader_outboard_by_reading(base, first, count, values, err);
+	}
+	do {
+		rc = large_file_outboard(r->view->store, &r->location, first, count, values,
+					 err);
+	} while (rc < 0 && (rc = outboard_moved(r, rc, err)) > 0);
+	return rc;
 }
 
 static void reader_free(struct blob_reader *base)
@@ -214,26 +242,21 @@ static const struct blob_reader_ops reader_ops = {
 	.free = reader_free,
 };
 
-static int blobs_open(struct blob_service *s, const struct digest *digest,
-		      struct blob_reader **out, struct error *err)
+static int open_located(struct local_view *view, const struct location *l,
+			const struct digest *digest, struct blob_reader **out,
+			struct error *err)
 {
-	struct local_view *view = blobs_of(s)->view;
-	struct location l;
-	int rc = local_locate(view, INDEX_BLOBS, digest, &l, err);
-
-	if (rc <= 0) {
-		return rc;
-	}
 	struct local_reader *r = xcalloc(1, sizeof(*r));
+	int rc;
 
-	r->base = (struct blob_reader){.ops = &reader_ops, .size = l.size};
+	r->base = (struct blob_reader){.ops = &reader_ops, .size = l->size};
 	r->view = local_view_ref(view);
-	r->location = l;
-	if (l.kind == LOCATION_FILE) {
-		rc = large_file_open(view, digest, &l, &r->file, err);
+	r->location = *l;
+	if (l->kind == LOCATION_FILE) {
+		rc = large_file_open(view, digest, l, &r->file, err);
 	} else {
-		r->content = malloc(MAX((size_t)l.size, 1u));
-		rc = r->content ? read_packed(view->store, &l, digest, r->content, 0, err)
+		r->content = malloc(MAX((size_t)l->size, 1u));
+		rc = r->content ? read_packed(view->store, l, digest, r->content, 0, err)
 				: error_set(err, ERROR_LIMIT, "no memory to read %s",
 					    digest_text(digest));
 	}
@@ -242,7 +265,24 @@ static int blobs_open(struct blob_service *s, const struct digest *digest,
 		return rc;
 	}
 	*out = &r->base;
-	return 1;
+	return 0;
+}
+
+static int blobs_open(struct blob_service *s, const struct digest *digest,
+		      struct blob_reader **out, struct error *err)
+{
+	struct local_view *view = blobs_of(s)->view;
+	struct location l;
+	int rc = local_locate(view, INDEX_BLOBS, digest, &l, err);
+
+	while (rc > 0) {
+		rc = open_located(view, &l, digest, out, err);
+		if (rc == 0) {
+			return 1;
+		}
+		rc = local_relocate(view, INDEX_BLOBS, digest, &l, rc, err);
+	}
+	return rc;
 }
 
 /* ---- writing ---- */

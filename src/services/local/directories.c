@@ -21,6 +21,30 @@ static void directories_destroy(struct directory_service *s)
 	free(d);
 }
 
+static int read_located(struct local_view *view, const struct location *l,
+			const struct digest *digest, uint8_t **encoding, size_t *len,
+			struct error *err)
+{
+	if (l->kind != LOCATION_PACK || l->size > DIRECTORY_ENCODING_MAX) {
+		return error_set(err, ERROR_CORRUPT, "the index has no directory for %s",
+				 digest_text(digest));
+	}
+	uint8_t *buf = malloc(MAX((size_t)l->size, 1u));
+
+	if (!buf) {
+		return error_set(err, ERROR_LIMIT, "no memory to read %s", digest_text(digest));
+	}
+	int rc = local_record_read(view->store, l, RECORD_DIRECTORY, digest, buf, 0, err);
+
+	if (rc) {
+		free(buf);
+		return rc;
+	}
+	*encoding = buf;
+	*len = (size_t)l->size;
+	return 0;
+}
+
 static int directories_get(struct directory_service *s, const struct digest *digest,
 			   uint8_t **encoding, size_t *len, struct error *err)
 {
@@ -28,26 +52,14 @@ static int directories_get(struct directory_service *s, const struct digest *dig
 	struct location l;
 	int rc = local_locate(view, INDEX_DIRECTORIES, digest, &l, err);
 
-	if (rc <= 0) {
-		return rc;
+	while (rc > 0) {
+		rc = read_located(view, &l, digest, encoding, len, err);
+		if (rc == 0) {
+			return 1;
+		}
+		rc = local_relocate(view, INDEX_DIRECTORIES, digest, &l, rc, err);
 	}
-	if (l.kind != LOCATION_PACK || l.size > DIRECTORY_ENCODING_MAX) {
-		return error_set(err, ERROR_CORRUPT, "the index has no directory for %s",
-				 digest_text(digest));
-	}
-	uint8_t *buf = malloc(MAX((size_t)l.size, 1u));
-
-	if (!buf) {
-		return error_set(err, ERROR_LIMIT, "no memory to read %s", digest_text(digest));
-	}
-	rc = local_record_read(view->store, &l, RECORD_DIRECTORY, digest, buf, 0, err);
-	if (rc) {
-		free(buf);
-		return rc;
-	}
-	*encoding = buf;
-	*len = (size_t)l.size;
-	return 1;
+	return rc;
 }
 
 static int directories_has(struct directory_service *s, const struct digest *digest,

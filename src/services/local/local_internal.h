@@ -6,6 +6,7 @@
 #include "services/local/committer.h"
 #include "services/local/file_cache.h"
 #include "services/local/index.h"
+#include "services/local/lease.h"
 #include "services/local/local_store.h"
 #include "services/local/record.h"
 #include "services/local/scratch.h"
@@ -58,6 +59,7 @@ struct local_store {
 	struct file_cache files;
 	struct committer committer;
 	struct scratch scratch;
+	struct lease lease;
 	struct codec_pool codecs;
 	struct local_view view;
 	struct recent_blob recent[RECENT_BLOBS];
@@ -119,6 +121,14 @@ int local_record_read(struct local_store *s, const struct location *l, enum reco
  */
 int local_locate(struct local_view *v, enum index_table table, const struct digest *digest,
 		 struct location *out, struct error *err);
+/*
+ * What was to be read at *l, where local_locate() had found it, could not be: with this code,
+ * and err says why. Asker: 1 when the object is somewhere else by now, since its pack was
+ * compacted (then *l is changed, and the caller tries again), 0 when it was collected; otherwise
+ * the failure is returned as it was.
+ */
+int local_relocate(struct local_view *v, enum index_table table, const struct digest *digest,
+		   struct location *l, int failure, struct error *err);
 /* Asker: the size, pending objects included. */
 int local_object_size(struct local_view *v, enum index_table table, const struct digest *digest,
 		      uint64_t *size, struct error *err);

@@ -86,8 +86,8 @@ static int read_format(struct local_store *s, struct error *err)
 /* Refuses a folder with anything in it that an interrupted creation would not have left. */
 static int check_unused(struct local_store *s, struct error *err)
 {
-	static const char *const ours[] = {".",     "..",    "format", "lock",
-					   "index", "packs", "files",  "tmp"};
+	static const char *const ours[] = {".",     "..",    "format", "lock",      "index",
+					   "packs", "files", "tmp",    LEASE_FOLDER};
 	int fd = openat(s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
@@ -116,7 +116,7 @@ static int check_unused(struct local_store *s, struct error *err)
 
 static int create_layout(struct local_store *s, struct error *err)
 {
-	static const char *const folders[] = {"index", "packs", "files", "tmp"};
+	static const char *const folders[] = {"index", "packs", "files", "tmp", LEASE_FOLDER};
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		if (mkdirat(s->dirfd, folders[i], 0755) != 0 && errno != EEXIST) {
 			return error_set_errno(err, errno, "cannot create %s/%s", s->path,
@@ -275,6 +275,7 @@ void local_store_free(struct local_store *s)
 	}
 	index_close(s->index);
 	scratch_done(&s->scratch, s->dirfd);
+	lease_done(&s->lease);
 	codec_pool_done(&s->codecs);
 	file_cache_done(&s->packs);
 	file_cache_done(&s->files);
@@ -301,6 +302,7 @@ static struct local_store *local_store_new(const char *path, unsigned flags)
 	s->read_only = flags & STORE_READ_ONLY;
 	atomic_init(&s->refs, 0);
 	scratch_init(&s->scratch);
+	lease_init(&s->lease, flags & STORE_LONG_LIVED);
 	codec_pool_init(&s->codecs);
 	file_cache_init(&s->packs, PACKS_OPEN_MAX);
 	file_cache_init(&s->files, FILES_OPEN_MAX);
@@ -387,6 +389,23 @@ void local_store_unref(struct local_store *s)
 		local_store_free(s);
 	}
 	pthread_mutex_unlock(&open_stores_lock);
+}
+
+bool local_stores_hold(const struct node *node)
+{
+	bool held = false;
+
+	/* With the lock, although it may wait: nobody closes a store under our hands. */
+	pthread_mutex_lock(&open_stores_lock);
+	for (struct local_store *s = open_stores; s; s = s->next_open) {
+		if (node) {
+			held |= lease_hold(&s->lease, s->dirfd, node);
+		} else {
+			lease_begin(&s->lease, s->dirfd);
+		}
+	}
+	pthread_mutex_unlock(&open_stores_lock);
+	return held;
 }
 
 struct local_view *local_view_ref(struct local_view *v)

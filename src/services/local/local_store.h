@@ -9,5 +9,8 @@
 
 int local_store_open(struct store *out, const char *path, unsigned flags, struct error *err);
 
+/* See store_hold() and store_hold_nothing_yet(), for which node is NULL. */
+bool local_stores_hold(const struct node *node);
+
 /* See store_rebuild(). */
 int local_store_rebuild(const char *path, struct store_rebuilt *out, struct error *err);

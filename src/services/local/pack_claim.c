@@ -134,6 +134,7 @@ static int claim_existing(struct local_store *s, uint64_t number, struct claimed
 {
 	char name[LOCAL_NAME_SIZE];
 	uint8_t header[PACK_HEADER_SIZE];
+	struct stat st;
 	uint64_t length;
 
 	local_pack_name(name, number);
@@ -148,7 +149,8 @@ static int claim_existing(struct local_store *s, uint64_t number, struct claimed
 		return errno == ENOENT ? 0
 				       : error_set_errno(err, errno, "cannot open %s", name);
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+	/* Without a name it was collected between our opening and our lock. */
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0 || fstat(fd, &st) != 0 || st.st_nlink == 0) {
 		close(fd);
 		return 0;
 	}
@@ -218,7 +220,10 @@ int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *er
 		}
 		rc = claim_new(s, next, out, err);
 	}
-	return rc < 0 ? rc : 0;
+	if (rc > 0) {
+		lease_note_writes(&s->lease, s->dirfd, out->number, out->end);
+	}
+	return MIN(rc, 0);
 }
 
 void pack_release(struct local_store *s, int fd, uint64_t number)

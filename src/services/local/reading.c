@@ -241,6 +241,32 @@ int local_locate(struct local_view *v, enum index_table table, const struct dige
 	return rc > 0 ? check_encoding(out, digest, err) : rc;
 }
 
+static bool same_place(const struct location *a, const struct location *b)
+{
+	return a->kind == b->kind && a->pack == b->pack && a->offset == b->offset;
+}
+
+int local_relocate(struct local_view *v, enum index_table table, const struct digest *digest,
+		   struct location *l, int failure, struct error *err)
+{
+	struct digest key = {0};
+	struct location now;
+	int rc = failure == -ERROR_CORRUPT ? local_locate(v, table, digest, &now, NULL) : -1;
+
+	if (rc < 0 || (rc > 0 && same_place(l, &now))) {
+		return failure;
+	}
+	/* Of a pack that is gone we may have an open file. */
+	put_le64(key.bytes, l->pack);
+	file_cache_forget(&v->store->packs, &key);
+	if (rc > 0) {
+		*l = now;
+	} else if (err) {
+		*err = (struct error){.code = ERROR_NONE};
+	}
+	return rc;
+}
+
 int local_object_size(struct local_view *v, enum index_table table, const struct digest *digest,
 		      uint64_t *size, struct error *err)
 {

@@ -1,0 +1,87 @@
+/* Holding what is read, so that no collection of garbage takes it (store.h). */
+
+#include "services/forward.h"
+#include "services/local/local_store.h"
+
+bool store_hold(const struct node *node)
+{
+	return local_stores_hold(node);
+}
+
+void store_hold_nothing_yet(void)
+{
+	local_stores_hold(NULL);
+}
+
+static void roots_destroy(struct root_nodes *r)
+{
+	struct forward_roots *f = container_of(r, struct forward_roots, base);
+
+	forward_roots_done(f);
+	free(f);
+}
+
+static int roots_lookup(struct root_nodes *r, struct bytes name, struct root_node *out,
+			struct error *err)
+{
+	int rc;
+
+	do {
+		rc = forward_roots_lookup(r, name, out, err);
+	} while (rc > 0 && store_hold(&out->node));
+	return rc;
+}
+
+struct listing {
+	root_nodes_visit visit;
+	void *context;
+};
+
+/* A name that goes while it is listed was there, and need not be there to be looked into. */
+static bool hold_listed(void *context, struct bytes name, const struct node *node)
+{
+	const struct listing *l = context;
+
+	store_hold(node);
+	return l->visit(l->context, name, node);
+}
+
+static int roots_list(struct root_nodes *r, struct bytes after, root_nodes_visit visit,
+		      void *context, struct error *err)
+{
+	struct listing l = {.visit = visit, .context = context};
+
+	return root_nodes_list(container_of(r, struct forward_roots, base)->inner, after,
+			       hold_listed, &l, err);
+}
+
+static int roots_put(struct root_nodes *r, struct bytes name, const struct node *node,
+		     bool replace, struct error *err)
+{
+	return root_nodes_put(container_of(r, struct forward_roots, base)->inner, name, node,
+			      replace, err);
+}
+
+static int roots_remove(struct root_nodes *r, struct bytes name, struct error *err)
+{
+	return root_nodes_remove(container_of(r, struct forward_roots, base)->inner, name, err);
+}
+
+static const struct root_nodes_ops roots_ops = {
+	.name = "held",
+	.may_grow = true,
+	.destroy = roots_destroy,
+	.lookup = roots_lookup,
+	.list = roots_list,
+	.put = roots_put,
+	.remove = roots_remove,
+};
+
+struct root_nodes *store_hold_roots(struct root_nodes *roots)
+{
+	struct forward_roots *f = xcalloc(1, sizeof(*f));
+
+	forward_roots_init(f, &roots_ops, roots);
+	root_nodes_unref(roots);
+	return &f->base;
+}
