@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "services/local/index_internal.h"
+#include "services/local/index_pages.h"
 
 /* One fault maps up to 64 KiB, so this is at most 16 MiB more than what is allowed. */
 #define ACCESSES_PER_CHECK 256u
@@ -367,6 +368,7 @@ struct scan {
 	struct index *ix;
 	enum index_table table;
 	index_visit visit;
+	index_visit_damaged damaged; /* NULL: what is damaged ends the scan */
 	void *context;
 	uint64_t visited;
 	uint8_t last[INDEX_KEY_MAX]; /* the key visited last */
@@ -387,15 +389,19 @@ static int visit_entry(struct scan *s, const struct table_read *r, MDB_val k, MD
 				 "order); see `cairn fsck`",
 				 index_table_name(s->table));
 	}
-	int rc = index_check_value(s->table, r->state, key, bytes_of_val(v), &value, err);
-
-	if (rc) {
-		return rc;
-	}
 	memcpy(s->last, key.ptr, key.len);
 	s->last_len = key.len;
 	s->visited++;
 	count_access(s->ix);
+	int rc = index_check_value(s->table, r->state, key, bytes_of_val(v), &value, err);
+
+	if (rc && s->damaged) {
+		s->damaged(s->context, key, err);
+		return 1;
+	}
+	if (rc) {
+		return rc;
+	}
 	return s->visit(s->context, key, value);
 }
 
@@ -423,25 +429,43 @@ static int scan_table(struct scan *s, const struct table_read *r, struct bytes f
 	return rc == 0 || rc == MDB_NOTFOUND ? 0 : index_lmdb_error(err, rc, "scan");
 }
 
-int index_scan(struct index *ix, enum index_table table, struct bytes from, index_visit visit,
-	       void *context, struct error *err)
+static int run_scan(struct scan *s, struct bytes from, struct error *err)
 {
-	struct scan s = {.ix = ix, .table = table, .visit = visit, .context = context};
 	struct table_read r;
 	int rc;
 
 	do {
-		rc = table_read_begin(ix, table, &r, err);
+		rc = table_read_begin(s->ix, s->table, &r, err);
 		if (rc <= 0) {
 			return rc;
 		}
-		rc = scan_table(&s, &r, from, err);
-		read_end(ix, r.txn);
-		if (rc == 0 && s.visited == 0) {
-			rc = was_converted(ix, table, &r, err);
+		rc = scan_table(s, &r, from, err);
+		read_end(s->ix, r.txn);
+		if (rc == 0 && s->visited == 0) {
+			rc = was_converted(s->ix, s->table, &r, err);
 		}
 	} while (rc > 0);
 	return rc;
+}
+
+int index_scan(struct index *ix, enum index_table table, struct bytes from, index_visit visit,
+	       void *context, struct error *err)
+{
+	struct scan s = {.ix = ix, .table = table, .visit = visit, .context = context};
+
+	return run_scan(&s, from, err);
+}
+
+int index_scan_damaged(struct index *ix, enum index_table table, index_visit visit,
+		       index_visit_damaged damaged, void *context, struct error *err)
+{
+	struct scan s = {.ix = ix,
+			 .table = table,
+			 .visit = visit,
+			 .damaged = damaged,
+			 .context = context};
+
+	return run_scan(&s, bytes_of(NULL, 0), err);
 }
 
 int index_count(struct index *ix, enum index_table table, uint64_t *out, struct error *err)
@@ -525,4 +549,22 @@ void index_write_abort(struct index_write *w)
 		mdb_txn_abort(w->txn);
 		free(w);
 	}
+}
+
+int index_check_pages(struct index *ix, const struct index_pages_watch *watch,
+		      struct index_pages_counts *out, struct error *err)
+{
+	MDB_txn *txn = NULL;
+	int fd, rc = mdb_env_get_fd(ix->env, &fd);
+
+	if (rc) {
+		return index_lmdb_error(err, rc, "its file");
+	}
+	rc = read_begin(ix, &txn, err);
+	if (rc) {
+		return rc;
+	}
+	rc = index_pages_check(fd, mdb_txn_id(txn), watch, out, err);
+	read_end(ix, txn);
+	return rc;
 }

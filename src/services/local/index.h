@@ -74,6 +74,14 @@ typedef bool (*index_visit)(void *context, struct bytes key, struct bytes value)
 int index_scan(struct index *ix, enum index_table table, struct bytes from, index_visit visit,
 	       void *context, struct error *err);
 
+/*
+ * The same of all entries for who wants to know what is damaged: a value whose check is wrong
+ * goes to `damaged`, with the error that others get, and the scan goes on.
+ */
+typedef void (*index_visit_damaged)(void *context, struct bytes key, const struct error *why);
+int index_scan_damaged(struct index *ix, enum index_table table, index_visit visit,
+		       index_visit_damaged damaged, void *context, struct error *err);
+
 /* The number of entries, without looking at them. */
 int index_count(struct index *ix, enum index_table table, uint64_t *out, struct error *err);
 
@@ -91,3 +99,12 @@ int index_write_delete(struct index_write *w, enum index_table table, struct byt
 int index_write_commit(struct index_write *w, struct error *err);
 /* Gives the write up; NULL is allowed. */
 void index_write_abort(struct index_write *w);
+
+/*
+ * Checks the pages of one committed state of the index (index_pages.h), which stays meanwhile,
+ * whoever writes.
+ */
+struct index_pages_watch;
+struct index_pages_counts;
+int index_check_pages(struct index *ix, const struct index_pages_watch *watch,
+		      struct index_pages_counts *out, struct error *err);
