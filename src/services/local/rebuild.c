@@ -1,6 +1,5 @@
 /* Making the index again from what it was made of: packs and files. */
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include "services/local/batch.h"
 #include "services/local/large_file.h"
 #include "services/local/logged_table.h"
+#include "services/local/pack_scan.h"
 
 #define NEW_INDEX "index.new"
 #define OLD_INDEX "index.old"
@@ -187,61 +187,38 @@ static int take_record(struct rebuild *r, const struct record *rec, uint32_t pac
 	return rc ? rc : 1;
 }
 
-/* Asker: 0 when no whole record begins at offset. Its total length goes to *total. */
-static int scan_record(struct rebuild *r, int fd, uint32_t pack, uint64_t size, uint64_t offset,
-		       struct buffer *payload, uint64_t *total, struct error *err)
-{
-	uint8_t header[RECORD_HEADER_SIZE];
-	struct record rec;
-
-	if (size - offset < RECORD_HEADER_SIZE ||
-	    pread_full(fd, header, sizeof(header), (off_t)offset) != (ssize_t)sizeof(header) ||
-	    !record_decode(header, &rec) || rec.stored > RECORD_PAYLOAD_MAX ||
-	    record_total(rec.stored) > size - offset) {
-		return 0;
-	}
-	payload->len = 0;
-	buffer_reserve(payload, rec.stored);
-	if (pread_full(fd, payload->ptr, rec.stored, (off_t)(offset + RECORD_HEADER_SIZE)) !=
-	    (ssize_t)rec.stored) {
-		return 0;
-	}
-	payload->len = rec.stored;
-	*total = record_total(rec.stored);
-	return take_record(r, &rec, pack, offset, buffer_bytes(payload), err);
-}
-
 static int scan_pack(struct rebuild *r, int fd, uint32_t pack, uint64_t size, struct error *err)
 {
 	struct buffer payload cleanup(buffer_done) = {0};
-	uint64_t end = PACK_HEADER_SIZE, total;
+	uint64_t end = PACK_HEADER_SIZE, offset;
+	struct pack_scan scan;
+	struct record rec;
 	int rc = 0;
 
-	for (uint64_t offset = end;
-	     rc >= 0 && size - offset >= RECORD_ALIGN && offset < size;) {
-		rc = scan_record(r, fd, pack, size, offset, &payload, &total, err);
-		if (rc > 0) {
-			offset += total;
-			end = offset;
-		} else if (rc == 0) {
-			/* Records begin at every eighth byte: the next whole one is found. */
-			r->result->damaged_bytes += RECORD_ALIGN;
-			offset += RECORD_ALIGN;
+	pack_scan_init(&scan, fd, end, size);
+	while (rc >= 0 && pack_scan_next(&scan, &rec, &offset)) {
+		rc = pack_scan_payload(&scan, &rec, offset, &payload)
+			     ? take_record(r, &rec, pack, offset, buffer_bytes(&payload), err)
+			     : 0;
+		if (rc == 0) {
+			pack_scan_reject(&scan, offset);
 		}
+		end = rc > 0 ? scan.next : end;
 	}
+	r->result->damaged_bytes += scan.skipped;
+	pack_scan_done(&scan);
 	return rc < 0 ? rc : index_write_pack_end(r->write, pack, end, err);
 }
 
-static int scan_pack_file(struct rebuild *r, const char *name, struct error *err)
+static int scan_pack_file(void *context, const char *name, uint32_t number, struct error *err)
 {
-	char *path cleanup(cleanup_free) = xasprintf("packs/%s", name);
-	uint32_t number = (uint32_t)strtoul(name, NULL, 16);
+	struct rebuild *r = context;
 	uint8_t header[PACK_HEADER_SIZE];
 	struct stat st;
-	int fd cleanup(cleanup_close) = openat(r->store->dirfd, path, O_RDONLY | O_CLOEXEC);
+	int fd cleanup(cleanup_close) = openat(r->store->dirfd, name, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0 || fstat(fd, &st) != 0) {
-		return error_set_errno(err, errno, "cannot open %s/%s", r->store->path, path);
+		return error_set_errno(err, errno, "cannot open %s/%s", r->store->path, name);
 	}
 	if (pread_full(fd, header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
 	    !pack_header_valid(header, number, r->store->id)) {
@@ -251,27 +228,6 @@ static int scan_pack_file(struct rebuild *r, const char *name, struct error *err
 	int rc = next_write(r, err);
 
 	return rc ? rc : scan_pack(r, fd, number, (uint64_t)st.st_size, err);
-}
-
-static int scan_packs(struct rebuild *r, struct error *err)
-{
-	int fd = openat(r->store->dirfd, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
-	int rc = 0;
-
-	if (!dir) {
-		rc = error_set_errno(err, errno, "cannot list %s/packs", r->store->path);
-		cleanup_close(&fd);
-		return rc;
-	}
-	while (rc == 0 && (entry = readdir(dir))) {
-		if (strlen(entry->d_name) == 13 && strcmp(entry->d_name + 8, ".pack") == 0) {
-			rc = scan_pack_file(r, entry->d_name, err);
-		}
-	}
-	closedir(dir);
-	return rc;
 }
 
 static int compare_changes(const void *a, const void *b)
@@ -373,7 +329,7 @@ static int swap_index(struct local_store *s, struct error *err)
 
 static int fill_index(struct rebuild *r, struct error *err)
 {
-	int rc = scan_packs(r, err);
+	int rc = local_packs_visit(r->store, scan_pack_file, r, err);
 
 	if (rc == 0) {
 		rc = replay_changes(r, err);
