@@ -32,6 +32,7 @@ static const char main_help[] =
 	"  nar       write, read and look into archives of Nix; see 'cairn nar --help'\n"
 	"  nix       keep store paths of Nix; 'cairn nix --help' lists how\n"
 	"  config    check and show the configuration\n"
+	"  fsck      check the store\n"
 	"  reindex   make the index of a store again\n"
 	"  version   print the version\n"
 	"\n"
@@ -99,12 +100,25 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command,  &roots_command,   &ls_command,
-	&cat_command,     &du_command,      &export_command,
-	&mount_command,   &umount_command,  &virtiofs_command,
-	&daemon_command,  &push_command,    &pull_command,
-	&nar_command,     &nix_command,     &config_command,
-	&reindex_command, &version_command, NULL,
+	&import_command,
+	&roots_command,
+	&ls_command,
+	&cat_command,
+	&du_command,
+	&export_command,
+	&mount_command,
+	&umount_command,
+	&virtiofs_command,
+	&daemon_command,
+	&push_command,
+	&pull_command,
+	&nar_command,
+	&nix_command,
+	&config_command,
+	&fsck_command,
+	&reindex_command,
+	&version_command,
+	NULL,
 };
 
 /* For messages about the options before the command. */

@@ -5,6 +5,7 @@
 #include "services/compose.h"
 #include "services/local/local_store.h"
 #include "services/memory.h"
+#include "services/store_check.h"
 #include "services/store_config.h"
 #include "services/store_scheme.h"
 
@@ -87,6 +88,12 @@ static int rebuild_file(const struct url *address, struct store_rebuilt *out, st
 	return local_store_rebuild(address->path, out, err);
 }
 
+static int check_file_store(const struct url *address, const struct store_check_options *o,
+			    struct store_check_report *out, struct error *err)
+{
+	return local_store_check(address->path, o, out, err);
+}
+
 static const struct store_scheme file_scheme = {
 	.name = "file",
 	.form = "file:///path",
@@ -95,6 +102,7 @@ static const struct store_scheme file_scheme = {
 	.open = open_file,
 	.needs = file_needs,
 	.rebuild = rebuild_file,
+	.check_store = check_file_store,
 };
 
 static const struct store_scheme *schemes[STORE_SCHEMES_MAX] = {
@@ -316,6 +324,32 @@ static int call_rebuild(void *context, const struct store_scheme *scheme, const 
 int store_rebuild(const char *address, struct store_rebuilt *out, struct error *err)
 {
 	return call_with_address(address, call_rebuild, out, err);
+}
+
+struct check_call {
+	const struct store_check_options *options;
+	struct store_check_report *report;
+};
+
+static int call_check(void *context, const struct store_scheme *scheme, const struct url *url,
+		      struct error *err)
+{
+	const struct check_call *call = context;
+
+	return scheme->check_store
+		       ? scheme->check_store(url, call->options, call->report, err)
+		       : error_set(err, ERROR_UNSUPPORTED,
+				   "%s:// has nothing on a disk here that could be checked",
+				   scheme->name);
+}
+
+int store_check(const char *address, const struct store_check_options *o,
+		struct store_check_report *out, struct error *err)
+{
+	struct check_call call = {.options = o, .report = out};
+
+	*out = (struct store_check_report){0};
+	return call_with_address(address, call_check, &call, err);
 }
 
 static int call_needs(void *context, const struct store_scheme *scheme, const struct url *url,

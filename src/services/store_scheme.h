@@ -8,6 +8,9 @@
 #include "base/url.h"
 #include "services/store.h"
 
+struct store_check_options;
+struct store_check_report;
+
 struct store_scheme {
 	const char *name;
 	const char *form;              /* an example, for messages: "file:///path" */
@@ -20,6 +23,9 @@ struct store_scheme {
 	int (*needs)(const struct url *address, struct store_needs *out, struct error *err);
 	/* See store_rebuild(); NULL where there is no index. */
 	int (*rebuild)(const struct url *address, struct store_rebuilt *out, struct error *err);
+	/* See store_check(); NULL where there is nothing on a disk. */
+	int (*check_store)(const struct url *address, const struct store_check_options *o,
+			   struct store_check_report *out, struct error *err);
 };
 
 #define STORE_SCHEMES_MAX 16

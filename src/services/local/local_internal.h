@@ -70,6 +70,9 @@ int local_store_open_alone(struct local_store **out, const char *path, struct er
 /* For the same: ends what local_store_open_alone gave. */
 void local_store_free(struct local_store *s);
 
+/* The store itself, shared with all who have it open in this process. */
+int local_store_get(struct local_store **out, const char *path, unsigned flags,
+		    struct error *err);
 struct local_store *local_store_ref(struct local_store *s);
 void local_store_unref(struct local_store *s);
 
@@ -115,6 +118,9 @@ int local_pread(int fd, void *buf, size_t len, uint64_t offset, unsigned flags,
 int local_record_read(struct local_store *s, const struct location *l, enum record_kind kind,
 		      const struct digest *digest, void *buf, unsigned flags,
 		      struct error *err);
+/* Whether the record's header is where and what the index says; nothing else is read. */
+int local_record_check(struct local_store *s, const struct location *l, enum record_kind kind,
+		       const struct digest *digest, struct error *err);
 /*
  * Asker. What is held back is synced first, so that whatever is found can be read: its encoding
  * is one that local_record_read() knows.

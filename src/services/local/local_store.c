@@ -453,6 +453,19 @@ int local_store_open_alone(struct local_store **out, const char *path, struct er
 	return 0;
 }
 
+int local_store_get(struct local_store **out, const char *path, unsigned flags,
+		    struct error *err)
+{
+	pthread_mutex_lock(&open_stores_lock);
+	int rc = open_locked(out, path, flags, err);
+
+	if (rc == 0) {
+		local_store_ref(*out);
+	}
+	pthread_mutex_unlock(&open_stores_lock);
+	return rc;
+}
+
 int local_store_open(struct store *out, const char *path, unsigned flags, struct error *err)
 {
 	struct local_store *s = NULL;

@@ -14,3 +14,10 @@ bool local_stores_hold(const struct node *node);
 
 /* See store_rebuild(). */
 int local_store_rebuild(const char *path, struct store_rebuilt *out, struct error *err);
+
+struct store_check_options;
+struct store_check_report;
+
+/* See store_check(). */
+int local_store_check(const char *path, const struct store_check_options *o,
+		      struct store_check_report *out, struct error *err);

@@ -163,6 +163,23 @@ int local_record_read(struct local_store *s, const struct location *l, enum reco
 	return rc;
 }
 
+int local_record_check(struct local_store *s, const struct location *l, enum record_kind kind,
+		       const struct digest *digest, struct error *err)
+{
+	uint8_t header[RECORD_HEADER_SIZE];
+	char what[32];
+	struct cached_file *pack;
+	int rc = local_pack_open(s, l->pack, &pack, err);
+
+	if (rc) {
+		return rc;
+	}
+	snprintf(what, sizeof(what), "pack %08x", l->pack);
+	rc = local_pread(pack->fd, header, sizeof(header), l->offset, 0, what, err);
+	file_cache_release(&s->packs, pack);
+	return rc ? rc : check_header(header, l, kind, digest, what, err);
+}
+
 /* What a location says is believed when memory is set aside, and nothing is known of these. */
 static int check_encoding(const struct location *l, const struct digest *digest,
 			  struct error *err)
