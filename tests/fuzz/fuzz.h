@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "base/util.h"
+#include "base/error.h"
 
 /* The target. The bytes are as long as they say: a step too far is seen. Returns 0. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -21,6 +21,30 @@ static inline _Noreturn void check_failed(const char *file, int line, const char
 {
 	fprintf(stderr, "ERROR: broken promise: %s at %s:%d\n", promise, file, line);
 	abort();
+}
+
+/* No line of its own in a log, and nothing that a terminal obeys, whoever made the bytes. */
+static inline bool printable(const char *text)
+{
+	for (; *text; text++) {
+		if ((unsigned char)*text < ' ' || *text == 0x7f) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* An error that says what it is. */
+static inline bool told(const struct error *err)
+{
+	return err->code != ERROR_NONE && err->text[0] && printable(err->text);
+}
+
+/* What a doer or an asker returns, and the error that goes with it. */
+static inline int result(int rc, const struct error *err)
+{
+	check(rc >= 0 || (rc == -(int)err->code && told(err)));
+	return rc;
 }
 
 /* What is left of an input; behind its end come zeros. */

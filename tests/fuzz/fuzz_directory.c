@@ -95,7 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_rebuilt(strict);
 		check_canonical(message);
 	} else {
-		check(!strict && err.code != ERROR_NONE && err.text[0]);
+		check(!strict && err.code != ERROR_NONE && told(&err));
 	}
 	if (directory_normalize(message, &normal, &err) == 0) {
 		check_entries(normal);

@@ -70,6 +70,45 @@ static void no_backing_close(void *context, uint32_t id)
 static const struct fs_backing no_backing = {.open = no_backing_open,
 					     .close = no_backing_close};
 
+/* Nodes that lie, objects that are damaged, and names and targets as long as they can be. */
+static struct node put_odd(struct store *s, struct digest hello)
+{
+	static uint8_t name[NODE_NAME_MAX], target[NODE_TARGET_MAX];
+	struct directory_builder *b cleanup(cleanup_directory_builder) =
+		directory_builder_new();
+	struct node file = {.kind = NODE_FILE, .digest = hello, .executable = true};
+	struct node link = {.kind = NODE_SYMLINK, .target = bytes_of(target, sizeof(target))};
+	struct node damaged = {.kind = NODE_FILE, .size = 6};
+
+	memset(name, 0xff, sizeof(name));
+	memset(target, '/', sizeof(target));
+	check(directory_builder_add(b, bytes_of(name, sizeof(name)), &link, NULL) == 0);
+	file.size = 3;
+	add(b, "shorter", file);
+	file.size = 9000;
+	add(b, "longer", file);
+	file.size = UINT64_MAX;
+	add(b, "longest", file);
+	check(blob_service_put(s->blobs, bytes_of_string("intact"), &damaged.digest, NULL) ==
+	      0);
+	check(memory_blob_corrupt(s->blobs, &damaged.digest, bytes_of_string("broken")));
+	add(b, "damaged", damaged);
+	add(b, "\n", (struct node){.kind = NODE_DIRECTORY, .digest = hello, .size = 1});
+	struct node inner = finish(s, b);
+
+	add(b, "inner", inner);
+	inner.size += 77;
+	add(b, "size", inner);
+	struct node outer = finish(s, b);
+
+	add(b, "x", (struct node){.kind = NODE_FILE, .digest = digest_empty});
+	struct node broken = finish(s, b);
+
+	check(memory_directory_corrupt(s->directories, &broken.digest, bytes_of_string("x")));
+	put_root(s, "b", broken);
+	return outer;
+}
+
 /* One store for all inputs: it never changes. */
 static struct store *the_store(void)
 {
@@ -100,6 +139,7 @@ static struct store *the_store(void)
 	put_root(&s, "d", finish(&s, b));
 	put_root(&s, "f", file);
 	put_root(&s, "l", link);
+	put_root(&s, "o", put_odd(&s, file.digest));
 	put_root(&s, "m", (struct node){.kind = NODE_DIRECTORY, .digest.bytes = {2}});
 	return &s;
 }

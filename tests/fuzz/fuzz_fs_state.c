@@ -226,7 +226,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		use(fs);
 		buffer_done(&saved);
 	} else {
-		check(err.text[0] && !fs_has_session(fs));
+		check(told(&err) && !fs_has_session(fs));
 	}
 	fs_free(fs);
 	return 0;

@@ -240,9 +240,7 @@ static void put_entry(struct damage *d, enum index_table table, struct bytes key
 	struct error err;
 
 	/* Too long a key is LMDB's to refuse. */
-	if (index_write_put(d->index, table, key, value, true, &err) != 0) {
-		check(err.text[0]);
-	}
+	result(index_write_put(d->index, table, key, value, true, &err), &err);
 }
 
 static void put_any_entry(struct damage *d)
@@ -402,13 +400,6 @@ static void do_damage(struct input *in)
 
 /* ---- use ---- */
 
-/* Of an asker or a doer: a failure has its code and says what it is. */
-static int tell(int rc, const struct error *err)
-{
-	check(rc >= 0 || (rc == -(int)err->code && err->text[0]));
-	return rc;
-}
-
 static void check_part(enum object o, const uint8_t *got, uint64_t offset, size_t len)
 {
 	const struct buffer *content = &good.content[o];
@@ -425,19 +416,19 @@ static void use_reader(struct store *s, enum object o)
 	struct error err = {0};
 	size_t got;
 
-	if (tell(blob_service_open(s->blobs, &good.digests[o], &r, &err), &err) <= 0) {
+	if (result(blob_service_open(s->blobs, &good.digests[o], &r, &err), &err) <= 0) {
 		return;
 	}
 	check(o < ABSENT && blob_reader_size(r) == good.content[o].len);
 	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++) {
-		if (tell(blob_reader_pread(r, part, sizeof(part), offsets[i], &got, &err),
-			 &err) == 0 &&
+		if (result(blob_reader_pread(r, part, sizeof(part), offsets[i], &got, &err),
+			   &err) == 0 &&
 		    got) {
 			check_part(o, part, offsets[i], got);
 		}
 	}
 	if (blob_reader_size(r) > OUTBOARD_GROUP) {
-		tell(blob_reader_outboard(r, 0, 2, values, &err), &err);
+		result(blob_reader_outboard(r, 0, 2, values, &err), &err);
 	}
 	blob_reader_free(r);
 }
@@ -451,16 +442,16 @@ static bool use_blob(struct store *s, enum object o)
 	bool whole_read = false;
 	size_t got;
 
-	tell(blob_service_size(s->blobs, &good.digests[o], &size, &err), &err);
-	if (tell(blob_service_read(s->blobs, &good.digests[o], 0, whole, sizeof(whole), 0, &got,
-				   &err),
-		 &err) > 0) {
+	result(blob_service_size(s->blobs, &good.digests[o], &size, &err), &err);
+	if (result(blob_service_read(s->blobs, &good.digests[o], 0, whole, sizeof(whole), 0,
+				     &got, &err),
+		   &err) > 0) {
 		check(o < ABSENT && got == good.content[o].len);
 		check_part(o, whole, 0, got);
 		whole_read = true;
 	}
-	if (tell(blob_service_read(s->blobs, &good.digests[o], 50, whole, 30, 0, &got, &err),
-		 &err) > 0) {
+	if (result(blob_service_read(s->blobs, &good.digests[o], 50, whole, 30, 0, &got, &err),
+		   &err) > 0) {
 		check_part(o, whole, 50, got);
 	}
 	use_reader(s, o);
@@ -474,19 +465,20 @@ static bool use_directory(struct store *s, enum object o)
 	struct closure_walk *walk cleanup(cleanup_closure_walk) = NULL;
 	struct error err = {0};
 
-	if (tell(directory_service_get(s->directories, &good.digests[o], &d, &err), &err) > 0) {
+	if (result(directory_service_get(s->directories, &good.digests[o], &d, &err), &err) >
+	    0) {
 		check(o < ABSENT);
 		check(bytes_equal(directory_encoding(d), buffer_bytes(&good.content[o])));
 	}
-	tell(directory_service_has(s->directories, &good.digests[o], &err), &err);
-	int rc = tell(
+	result(directory_service_has(s->directories, &good.digests[o], &err), &err);
+	int rc = result(
 		directory_service_get_recursive(s->directories, &good.digests[o], &walk, &err),
 		&err);
 
 	while (rc > 0) {
 		struct directory *next cleanup(cleanup_directory) = NULL;
 
-		rc = tell(closure_walk_next(walk, &next, &err), &err);
+		rc = result(closure_walk_next(walk, &next, &err), &err);
 	}
 	return d != NULL;
 }
@@ -536,14 +528,14 @@ static void use_names(struct store *s)
 	struct path_info info = {0};
 	struct error err = {0};
 
-	tell(root_nodes_lookup(s->roots, bytes_of_string("outer"), &root, &err), &err);
-	tell(root_nodes_list(s->roots, bytes_of(NULL, 0), see_root, &roots, &err), &err);
-	tell(record_table_list(s->path_infos, bytes_of(NULL, 0), see_record, &records, &err),
-	     &err);
-	if (tell(path_info_service_get(infos, good.hash, &info, &err), &err) > 0) {
+	result(root_nodes_lookup(s->roots, bytes_of_string("outer"), &root, &err), &err);
+	result(root_nodes_list(s->roots, bytes_of(NULL, 0), see_root, &roots, &err), &err);
+	result(record_table_list(s->path_infos, bytes_of(NULL, 0), see_record, &records, &err),
+	       &err);
+	if (result(path_info_service_get(infos, good.hash, &info, &err), &err) > 0) {
 		check(memcmp(info.path.hash, good.hash, sizeof(good.hash)) == 0);
 	}
-	tell(path_info_service_list(infos, NULL, see_path_info, &paths, &err), &err);
+	result(path_info_service_list(infos, NULL, see_path_info, &paths, &err), &err);
 	root_node_done(&root);
 	path_info_done(&info);
 	buffer_done(&roots.last);
@@ -559,9 +551,9 @@ static void use_rest(struct store *s)
 	struct error err = {0};
 	bool found[2];
 
-	tell(blob_service_count(s->blobs, &counts, &err), &err);
+	result(blob_service_count(s->blobs, &counts, &err), &err);
 	if (s->seen) {
-		tell(seen_cache_lookup(s->seen, keys, 2, values, found, &err), &err);
+		result(seen_cache_lookup(s->seen, keys, 2, values, found, &err), &err);
 	}
 }
 
@@ -590,11 +582,12 @@ static void write_some(struct store *s)
 	uint8_t got[sizeof(text)];
 	size_t n;
 
-	tell(blob_service_discard(s->blobs, &good.digests[PACKED], &err), &err);
-	tell(directory_service_discard(s->directories, &good.digests[INNER], &err), &err);
-	tell(blob_service_put(s->blobs, buffer_bytes(&good.content[PACKED]), NULL, &err), &err);
-	if (tell(blob_service_put(s->blobs, name, &node.digest, &err), &err) != 0 ||
-	    tell(root_nodes_put(s->roots, name, &node, true, &err), &err) != 0) {
+	result(blob_service_discard(s->blobs, &good.digests[PACKED], &err), &err);
+	result(directory_service_discard(s->directories, &good.digests[INNER], &err), &err);
+	result(blob_service_put(s->blobs, buffer_bytes(&good.content[PACKED]), NULL, &err),
+	       &err);
+	if (result(blob_service_put(s->blobs, name, &node.digest, &err), &err) != 0 ||
+	    result(root_nodes_put(s->roots, name, &node, true, &err), &err) != 0) {
 		return;
 	}
 	check(blob_service_read(s->blobs, &node.digest, 0, got, sizeof(got), 0, &n, &err) == 1);
@@ -602,7 +595,7 @@ static void write_some(struct store *s)
 	check(root_nodes_lookup(s->roots, name, &found, &err) == 1);
 	check(root_node_same(&found.node, &node));
 	root_node_done(&found);
-	tell(root_nodes_remove(s->roots, bytes_of_string("outer"), &err), &err);
+	result(root_nodes_remove(s->roots, bytes_of_string("outer"), &err), &err);
 }
 
 /* Which objects could be read. */
@@ -612,9 +605,9 @@ static unsigned use_store(unsigned how)
 	struct error err = {0};
 	unsigned readable = 0;
 
-	if (tell(local_store_open(&s, store_path, how & HOW_READ_ONLY ? STORE_READ_ONLY : 0,
-				  &err),
-		 &err) == 0) {
+	if (result(local_store_open(&s, store_path, how & HOW_READ_ONLY ? STORE_READ_ONLY : 0,
+				    &err),
+		   &err) == 0) {
 		readable = read_all(&s);
 		if ((how & HOW_WRITE) && !(how & HOW_READ_ONLY)) {
 			write_some(&s);
@@ -641,7 +634,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	check(!(how & HOW_WRITE) || (before & ~use_store(HOW_READ_ONLY) & ~discarded) == 0);
 	if ((how & HOW_REBUILD) &&
-	    tell(local_store_rebuild(store_path, &rebuilt, &err), &err) == 0) {
+	    result(local_store_rebuild(store_path, &rebuilt, &err), &err) == 0) {
 		use_store(HOW_READ_ONLY);
 	}
 	return 0;

@@ -79,7 +79,7 @@ static bool readable(struct bytes nar)
 		}
 	}
 	check(nar_reader_offset(r) <= nar.len);
-	check(rc == 0 || (err.code != ERROR_NONE && err.text[0]));
+	check(rc == 0 || (err.code != ERROR_NONE && told(&err)));
 	check(rc < 0 || nar_reader_offset(r) == nar.len);
 	return rc == 0;
 }

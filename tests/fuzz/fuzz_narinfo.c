@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct error err = {0};
 
 	if (narinfo_parse(bytes_of(data, size), &n, &err) != 0) {
-		check((err.code == ERROR_INVALID || err.code == ERROR_LIMIT) && err.text[0]);
+		check((err.code == ERROR_INVALID || err.code == ERROR_LIMIT) && told(&err));
 		check(!n.url && !n.info.references && !n.info.signatures);
 		return 0;
 	}

@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct error err = {0};
 
 	if (node_decode(bytes_of(data, size), &name, &node, &err) != 0) {
-		check(err.code == ERROR_INVALID && err.text[0]);
+		check(err.code == ERROR_INVALID && told(&err));
 		check(!name.ptr && node.kind == 0);
 		return 0;
 	}

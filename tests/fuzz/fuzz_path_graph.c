@@ -59,7 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct error err = {0};
 
 	if (path_graph_add(&g, bytes_of(data, size), NULL, &err) < 0) {
-		check((err.code == ERROR_INVALID || err.code == ERROR_LIMIT) && err.text[0]);
+		check((err.code == ERROR_INVALID || err.code == ERROR_LIMIT) && told(&err));
 	} else {
 		/* The same again says nothing new. */
 		size_t count = g.count;

@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct error err = {0};
 
 	if (path_info_decode(bytes_of(data, size), &info, &err) != 0) {
-		check((err.code == ERROR_INVALID || err.code == ERROR_LIMIT) && err.text[0]);
+		check((err.code == ERROR_INVALID || err.code == ERROR_LIMIT) && told(&err));
 		check(!info.references && !info.signatures && info.nar_size == 0);
 		return 0;
 	}

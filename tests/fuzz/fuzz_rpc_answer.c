@@ -177,7 +177,7 @@ static void check_range(struct input *in)
 static void check_failure(int rc, const struct error *err)
 {
 	check(rc == -ERROR_CORRUPT || rc == -ERROR_LIMIT);
-	check(err->code == (enum error_code)(-rc) && err->text[0]);
+	check(err->code == (enum error_code)(-rc) && told(err));
 }
 
 static void check_chunks(struct bytes message)

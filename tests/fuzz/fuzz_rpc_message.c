@@ -38,7 +38,7 @@ static void try_type(const struct message_type *type, struct bytes message)
 
 	memset(&m, 0xa5, sizeof(m));
 	if (message_decode(type, message, &m, &err) != 0) {
-		check(err.code == ERROR_INVALID && err.text[0]);
+		check(err.code == ERROR_INVALID && told(&err));
 		return;
 	}
 	for (size_t i = 0; i < MESSAGE_MEMBERS_MAX && type->members[i].field; i++) {

@@ -17,7 +17,7 @@ static void check_definition(const struct store_config *c, const struct store_de
 	check(!strpbrk(d->name, "/.:% \t\n"));
 	check(store_config_find(c, d->name) == d);
 	/* Opens nothing. */
-	check(store_needs(d->name, &needs, &err) == 0 || (err.code && err.text[0]));
+	check(store_needs(d->name, &needs, &err) == 0 || (err.code && told(&err)));
 	store_needs_done(&needs);
 }
 

@@ -9,7 +9,7 @@
 
 static void check_error(int rc, const struct error *err)
 {
-	check(rc == -(int)ERROR_INVALID && err->code == ERROR_INVALID && err->text[0]);
+	check(rc == -(int)ERROR_INVALID && err->code == ERROR_INVALID && told(err));
 }
 
 static void try_store_path(struct bytes text)

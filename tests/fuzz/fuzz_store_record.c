@@ -23,7 +23,7 @@ static void try_location(struct bytes in)
 		return;
 	}
 	if (location_decode(in.ptr, &l, &err) != 0) {
-		check(err.code == ERROR_CORRUPT && err.text[0]);
+		check(err.code == ERROR_CORRUPT && told(&err));
 		return;
 	}
 	/* What readers rely on before they allocate and read. */
@@ -66,7 +66,7 @@ static void try_change(const struct logged_table *table, struct bytes in)
 	struct table_change change;
 
 	if (table_change_decode(table, in, &change, &err) != 0) {
-		check(err.code == ERROR_CORRUPT && err.text[0]);
+		check(err.code == ERROR_CORRUPT && told(&err));
 		return;
 	}
 	check(change.key.len >= 1 && change.key.len <= RECORD_KEY_MAX);
@@ -106,7 +106,7 @@ static void try_frame(struct bytes in)
 	struct codec *c = codec_take(&pool);
 	int rc = codec_decompress(c, bytes_of(in.ptr + 4, in.len - 4), out, size, &err);
 
-	check(rc == 0 || (rc == -ERROR_CORRUPT && err.code == ERROR_CORRUPT && err.text[0]));
+	check(rc == 0 || (rc == -ERROR_CORRUPT && err.code == ERROR_CORRUPT && told(&err)));
 	check(rc != 0 || size <= CODEC_CONTENT_MAX);
 	try_compress(c, in);
 	codec_give(&pool, c);

@@ -42,7 +42,7 @@ static void check_url(const char *text)
 	struct error err = {0};
 
 	if (url_parse(&u, text, &err) != 0) {
-		check((err.code == ERROR_INVALID || err.code == ERROR_LIMIT) && err.text[0]);
+		check((err.code == ERROR_INVALID || err.code == ERROR_LIMIT) && told(&err));
 		return;
 	}
 	format(&u, &written);
@@ -71,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text[size] = '\0';
 	check_url(text);
 	/* The addresses inside of it too; nothing is opened. */
-	check(store_needs(text, &needs, &err) == 0 || (err.code && err.text[0]));
+	check(store_needs(text, &needs, &err) == 0 || (err.code && told(&err)));
 	store_needs_done(&needs);
 	free(text);
 	return 0;

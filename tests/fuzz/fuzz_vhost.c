@@ -191,7 +191,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct error err;
 	int rc = guest_run(g, &err);
 
-	check(rc == 0 || (rc < 0 && err.text[0]));
+	check(rc == 0 || (rc < 0 && told(&err)));
 	guest_free(g);
 	close(pair[0]);
 	return 0;

@@ -106,7 +106,7 @@ static void run(struct virtqueue *q, struct guest_memory *m)
 		int rc = virtqueue_pop(q, &chain, &err);
 
 		if (rc <= 0) {
-			check(rc == 0 || err.text[0]);
+			check(rc == 0 || told(&err));
 			return;
 		}
 		check_chain(m, &chain);
