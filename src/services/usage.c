@@ -324,6 +324,9 @@ static int count_object(struct usage *u, const struct object *o, uint32_t line,
 		known_only ? prefix_map_get(map, &o->digest) : prefix_map_put(map, &o->digest);
 	struct usage_amount amount;
 
+	if (!o->directory && digest_equal(&o->digest, &digest_empty)) {
+		return 0;
+	}
 	if (!lines) {
 		return known_only ? 0
 				  : error_set(err, ERROR_LIMIT,

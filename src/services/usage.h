@@ -17,7 +17,10 @@
 
 #include "services/store.h"
 
-/* Of objects: blobs and Directories, each once. */
+/*
+ * Of objects: blobs and Directories, each once. The empty blob, which every store has and none
+ * has to keep, is not counted.
+ */
 struct usage_amount {
 	uint64_t objects;
 	uint64_t content; /* how long they are together, not compressed */

@@ -117,6 +117,9 @@ static void take(struct world *w, struct expected *x, const char *path, const st
 	if (node->kind == NODE_SYMLINK) {
 		return;
 	}
+	if (node->kind == NODE_FILE && node->size == 0) {
+		return;
+	}
 	digest_map_put(&(is_inside ? x->inside : x->outside)[node->kind == NODE_DIRECTORY],
 		       &node->digest, node->size);
 	if (node->kind == NODE_FILE) {
