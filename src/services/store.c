@@ -83,6 +83,12 @@ static int file_needs(const struct url *address, struct store_needs *out,
 	return 0;
 }
 
+static int take_stock_of_file(const struct url *address, struct store_figures *out,
+			      struct error *err)
+{
+	return local_store_take_stock(address->path, out, err);
+}
+
 static int rebuild_file(const struct url *address, struct store_rebuilt *out, struct error *err)
 {
 	return local_store_rebuild(address->path, out, err);
@@ -101,6 +107,7 @@ static const struct store_scheme file_scheme = {
 	.check = check_file,
 	.open = open_file,
 	.needs = file_needs,
+	.take_stock = take_stock_of_file,
 	.rebuild = rebuild_file,
 	.check_store = check_file_store,
 };
@@ -311,6 +318,20 @@ int store_open(struct store *out, const char *address, unsigned flags, struct er
 	struct open_call c = {.out = out, .flags = flags};
 
 	return call_with_address(address, call_open, &c, err);
+}
+
+static int call_take_stock(void *context, const struct store_scheme *scheme,
+			   const struct url *url, struct error *err)
+{
+	return scheme->take_stock
+		       ? scheme->take_stock(url, context, err)
+		       : error_set(err, ERROR_UNSUPPORTED,
+				   "%s:// has no folder to take stock of", scheme->name);
+}
+
+int store_take_stock(const char *address, struct store_figures *out, struct error *err)
+{
+	return call_with_address(address, call_take_stock, out, err);
 }
 
 static int call_rebuild(void *context, const struct store_scheme *scheme, const struct url *url,

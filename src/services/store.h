@@ -120,6 +120,41 @@ struct store_rebuilt {
 	uint64_t damaged_bytes; /* passed over: what a crash left, and what no longer checks */
 };
 
+/* Objects of one kind. */
+struct store_part {
+	uint64_t objects;
+	uint64_t content; /* how long they are together, not compressed */
+	uint64_t stored;  /* the room they take: see blob_service_stored() */
+};
+
+/* Files in one of the store's folders; how long they are, not how many blocks they take. */
+struct store_folder {
+	uint64_t files;
+	uint64_t bytes;
+};
+
+/* What a local store consists of. */
+struct store_figures {
+	struct store_part small_blobs; /* in packs */
+	struct store_part large_blobs; /* in files, with their outboards in packs */
+	struct store_part directories;
+	uint64_t roots;
+	uint64_t path_infos;
+	uint64_t seen; /* files that importers remember */
+	struct store_folder packs;
+	uint64_t pack_live; /* bytes of packs that something refers to, and headers */
+	struct store_folder files;
+	uint64_t index_bytes;
+	uint64_t index_free; /* of these, what the next writes use first */
+	struct store_folder tmp, quarantine, leases;
+};
+
+/*
+ * Takes stock of a local store, from its index and its folders; its packs are not read. What
+ * changes meanwhile may be counted or not. ERROR_UNSUPPORTED for other stores.
+ */
+int store_take_stock(const char *address, struct store_figures *out, struct error *err);
+
 /*
  * Makes the index of a local store again, from its packs and files alone; the old one, if there
  * is one, is replaced when the new one is complete. ERROR_UNAVAILABLE while anybody uses the

@@ -21,6 +21,9 @@ struct store_scheme {
 		    struct error *err);
 	/* Adds what this store needs, see store_needs(). NULL: it speaks to peers. */
 	int (*needs)(const struct url *address, struct store_needs *out, struct error *err);
+	/* See store_take_stock(); NULL: unsupported. */
+	int (*take_stock)(const struct url *address, struct store_figures *out,
+			  struct error *err);
 	/* See store_rebuild(); NULL where there is no index. */
 	int (*rebuild)(const struct url *address, struct store_rebuilt *out, struct error *err);
 	/* See store_check(); NULL where there is nothing on a disk. */

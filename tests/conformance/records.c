@@ -373,7 +373,7 @@ static void remove_table(struct fixture *f)
 	mdb_env_set_mapsize(env, (size_t)1 << 30);
 	assert_int_equal(mdb_env_open(env, path, 0, 0644), 0);
 	assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
-	assert_int_equal(mdb_dbi_open(txn, "path-infos", 0, &table), 0);
+	assert_int_equal(mdb_dbi_open(txn, "checked-path-infos", 0, &table), 0);
 	assert_int_equal(mdb_drop(txn, table, 1), 0);
 	assert_int_equal(mdb_txn_commit(txn), 0);
 	mdb_env_close(env);

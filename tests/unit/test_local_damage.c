@@ -24,6 +24,14 @@ static void path_in_store(char out[512], const char *name)
 	snprintf(out, 512, "%s/%s", store_path, name);
 }
 
+/* As older programs wrote locations, whose check nobody has. */
+static void clear_check(enum index_table table, uint8_t *value)
+{
+	if (table == INDEX_BLOBS) {
+		memset(value + 2, 0, 2);
+	}
+}
+
 /* Changes the one value, of this size, that the index has for a key. */
 static void change_value(enum index_table table, struct bytes key, void *value, size_t size,
 			 void (*change)(uint8_t *value))
@@ -37,6 +45,7 @@ static void change_value(enum index_table table, struct bytes key, void *value, 
 	assert_int_equal(index_open(&ix, path, 0, &err), 0);
 	assert_int_equal(index_get(ix, table, key, value, size, &err), 1);
 	change(value);
+	clear_check(table, value);
 	assert_int_equal(index_write_begin(ix, &w, &err), 0);
 	assert_int_equal(index_write_put(w, table, key, bytes_of(value, size), true, &err), 0);
 	assert_int_equal(index_write_commit(w, &err), 0);

@@ -485,6 +485,55 @@ int index_count(struct index *ix, enum index_table table, uint64_t *out, struct 
 	return rc;
 }
 
+/* LMDB keeps lists of free pages in a table of its own: their number, then the pages. */
+static int count_free_pages(MDB_txn *txn, uint64_t *out)
+{
+	MDB_cursor *cursor;
+	MDB_val k, v;
+	size_t n;
+	int rc = mdb_cursor_open(txn, 0, &cursor);
+
+	if (rc) {
+		return rc;
+	}
+	*out = 0;
+	while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0) {
+		if (v.mv_size >= sizeof(n)) {
+			memcpy(&n, v.mv_data, sizeof(n));
+			*out += n;
+		}
+	}
+	mdb_cursor_close(cursor);
+	return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+int index_space(struct index *ix, uint64_t *bytes, uint64_t *free_bytes, struct error *err)
+{
+	uint64_t pages = 0;
+	MDB_envinfo info;
+	MDB_stat stat;
+	MDB_txn *txn = NULL;
+	int rc = read_begin(ix, &txn, err);
+
+	if (rc) {
+		return rc;
+	}
+	rc = count_free_pages(txn, &pages);
+	read_end(ix, txn);
+	if (rc == 0) {
+		rc = mdb_env_info(ix->env, &info);
+	}
+	if (rc == 0) {
+		rc = mdb_env_stat(ix->env, &stat);
+	}
+	if (rc) {
+		return index_lmdb_error(err, rc, "count pages");
+	}
+	*bytes = (info.me_last_pgno + 1) * stat.ms_psize;
+	*free_bytes = pages * stat.ms_psize;
+	return 0;
+}
+
 int index_write_begin(struct index *ix, struct index_write **out, struct error *err)
 {
 	MDB_txn *txn;

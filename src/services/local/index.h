@@ -85,6 +85,9 @@ int index_scan_damaged(struct index *ix, enum index_table table, index_visit vis
 /* The number of entries, without looking at them. */
 int index_count(struct index *ix, enum index_table table, uint64_t *out, struct error *err);
 
+/* How long the file is, and how much of it is free for what is written next. */
+int index_space(struct index *ix, uint64_t *bytes, uint64_t *free_bytes, struct error *err);
+
 int index_write_begin(struct index *ix, struct index_write **out, struct error *err);
 /* Without replace an existing value stays as it is. */
 int index_write_put(struct index_write *w, enum index_table table, struct bytes key,

@@ -12,6 +12,8 @@ int local_store_open(struct store *out, const char *path, unsigned flags, struct
 /* See store_hold() and store_hold_nothing_yet(), for which node is NULL. */
 bool local_stores_hold(const struct node *node);
 
+/* See store_take_stock(). */
+int local_store_take_stock(const char *path, struct store_figures *out, struct error *err);
 /* See store_rebuild(). */
 int local_store_rebuild(const char *path, struct store_rebuilt *out, struct error *err);
 
