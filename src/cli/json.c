@@ -104,6 +104,12 @@ void json_number(struct json *j, const char *key, uint64_t value)
 	printf("%" PRIu64, value);
 }
 
+void json_decimal(struct json *j, const char *key, double value)
+{
+	put_key(j, key, "");
+	printf("%.3f", value);
+}
+
 void json_bool(struct json *j, const char *key, bool value)
 {
 	put_key(j, key, "");

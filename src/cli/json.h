@@ -24,6 +24,8 @@ void json_list_begin(struct json *j, const char *key);
 void json_list_text(struct json *j, const char *value);
 void json_list_end(struct json *j);
 void json_number(struct json *j, const char *key, uint64_t value);
+/* With three digits behind the point. */
+void json_decimal(struct json *j, const char *key, double value);
 void json_bool(struct json *j, const char *key, bool value);
 /*
  * Where those who read expect one array of all objects: json_array_item before each. *first is

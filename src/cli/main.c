@@ -34,6 +34,7 @@ static const char main_help[] =
 	"  config    check and show the configuration\n"
 	"  fsck      check the store\n"
 	"  reindex   make the index of a store again\n"
+	"  stats     show what a store consists of\n"
 	"  version   print the version\n"
 	"\n"
 	"Options, before or after the command:\n"
@@ -115,8 +116,10 @@ static const struct cli_command *const commands[] = {
 	&nar_command,
 	&nix_command,
 	&config_command,
+	&stats_command,
 	&fsck_command,
 	&reindex_command,
+	NULL,
 	&version_command,
 	NULL,
 };
