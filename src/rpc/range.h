@@ -6,8 +6,8 @@
  * last. Shared and thread-safe.
  */
 
+#include "castore/digest.h"
 #include "rpc/peer.h"
-#include "services/blob_service.h"
 
 struct range_source;
 
@@ -25,6 +25,5 @@ int range_source_read(struct range_source *s, const struct digest *digest, uint6
 /* Asker: the size, proved. */
 int range_source_size(struct range_source *s, const struct digest *digest, uint64_t *size,
 		      struct error *err);
-/* Asker: a reader that reads ahead, since each range is a round trip. */
-int range_source_open(struct range_source *s, const struct digest *digest,
-		      struct blob_reader **out, struct error *err);
+/* For messages. */
+const char *range_source_address(const struct range_source *s);

@@ -1,4 +1,5 @@
 #include "rpc/find_missing.h"
+#include "rpc/range_reader.h"
 #include "rpc/remote_blobs_internal.h"
 #include "services/object_table.h"
 #include "services/verified_reader.h"
@@ -155,7 +156,7 @@ static int open_object(const struct object *o, struct blob_reader **out, struct 
 
 static int open_cairn(struct question *q, struct error *err)
 {
-	return range_source_open(q->remote->ranges, q->digest, q->reader, err);
+	return range_reader_open(q->remote->ranges, q->digest, q->reader, err);
 }
 
 static int open_others(struct question *q, struct error *err)
