@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "castore/path.h"
 #include "nix/path_info_service.h"
 #include "services/store_config.h"
@@ -233,6 +234,17 @@ bool cli_once_more(int rc, unsigned *tries, const struct error *err)
 		return false;
 	}
 	log_info("once more: %s", err->text);
+	return true;
+}
+
+bool cli_parse_size(const struct cli_command *command, const char *option, const char *text,
+		    uint64_t min, uint64_t *out)
+{
+	if (!text_to_size(text, out) || *out < min) {
+		cli_usage(command, "%s takes a number of bytes, as 64M, from %juM on, not '%s'",
+			  option, (uintmax_t)(min >> 20), text);
+		return false;
+	}
 	return true;
 }
 

@@ -93,6 +93,9 @@ int cli_fail(const struct error *err);
 /* A count from an option's argument, 1 to max; false and a usage message otherwise. */
 bool cli_parse_count(const struct cli_command *command, const char *option, const char *text,
 		     unsigned max, unsigned *out);
+/* The same for bytes, as 64M, min or more. */
+bool cli_parse_size(const struct cli_command *command, const char *option, const char *text,
+		    uint64_t min, uint64_t *out);
 
 /*
  * The address that holds: --store, $CAIRN_STORE, what the configuration says or the directory

@@ -20,6 +20,7 @@ struct daemon_run {
 	const char *token_file;
 	struct rpc_token_table *tokens;
 	unsigned threads, clients, timeout, drain;
+	uint64_t memory;
 	bool read_only;
 	bool list;
 };
@@ -75,6 +76,7 @@ static int serve_store(struct daemon_run *run, struct store *store, struct error
 		.connections = run->clients,
 		.timeout = (uint64_t)run->timeout * 1000,
 		.drain = (uint64_t)run->drain * 1000,
+		.memory_max = run->memory,
 		.tokens = run->tokens,
 	};
 	sigset_t mask;
@@ -133,6 +135,7 @@ enum {
 	LIST,
 	THREADS,
 	MAX_CLIENTS,
+	MAX_MEMORY,
 	TIMEOUT,
 	DRAIN,
 };
@@ -220,6 +223,9 @@ static bool set_option(struct daemon_run *run, const struct cli_command *command
 	case MAX_CLIENTS:
 		return cli_parse_count(command, "--max-clients", optarg, CLIENTS_MAX,
 				       &run->clients);
+	case MAX_MEMORY:
+		return cli_parse_size(command, "--max-memory", optarg, RPC_SERVER_MEMORY_MIN,
+				      &run->memory);
 	case TIMEOUT:
 		return cli_parse_count(command, "--timeout", optarg, SECONDS_MAX,
 				       &run->timeout);
@@ -268,6 +274,7 @@ static int run_daemon(struct cli *cli, const struct cli_command *command, int ar
 		{"list", no_argument, NULL, LIST},
 		{"threads", required_argument, NULL, THREADS},
 		{"max-clients", required_argument, NULL, MAX_CLIENTS},
+		{"max-memory", required_argument, NULL, MAX_MEMORY},
 		{"timeout", required_argument, NULL, TIMEOUT},
 		{"drain", required_argument, NULL, DRAIN},
 		{0}};
@@ -333,6 +340,8 @@ static const char daemon_help[] =
 	"Limits:\n"
 	"      --threads N       calls at the same time (default 64); more wait\n"
 	"      --max-clients N   connections at the same time (default 1024)\n"
+	"      --max-memory SIZE for messages of all clients together (default 2G); one\n"
+	"                        message may have an eighth of it, up to 256M\n"
 	"      --timeout SECONDS without progress that end a call (default 60)\n"
 	"      --drain SECONDS   that calls have to end when the daemon is stopped\n"
 	"                        (default 10)\n"

@@ -26,6 +26,11 @@ static int get_one(struct store_methods *s, struct server_call *c, const struct 
 	if (rc <= 0) {
 		return rc < 0 ? rc : not_found("directory", digest, err);
 	}
+	rc = server_call_hold(c, directory_memory(d), err);
+	if (rc < 0) {
+		directory_unref(d);
+		return rc;
+	}
 	set_directory(&m, d);
 	server_call_reply(c, &m);
 	return 0;
@@ -46,9 +51,12 @@ static int get_closure(struct store_methods *s, struct server_call *c,
 	while (walk && (rc = closure_walk_next(walk, &d, err)) > 0) {
 		struct rpc_message m = {0};
 
+		/* The one before may be on its way still. */
+		rc = server_call_hold(c, 2 * (uint64_t)directory_memory(d), err);
 		set_directory(&m, d);
-		rc = server_call_send(c, &m, err);
+		rc = rc < 0 ? rc : server_call_send(c, &m, err);
 		if (rc < 0) {
+			rpc_message_done(&m);
 			return rc;
 		}
 	}
@@ -89,6 +97,9 @@ static int receive_closure(struct server_call *c, struct directory_batch *b, str
 		rc = directory_normalize(message, &d, err);
 		if (rc == 0) {
 			rc = directory_batch_add(b, d, err);
+		}
+		if (rc == 0) {
+			rc = server_call_hold(c, directory_batch_memory(b), err);
 		}
 		if (rc < 0) {
 			break;

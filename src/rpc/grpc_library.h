@@ -59,6 +59,10 @@
 	F(grpc_metadata_array_destroy) \
 	F(grpc_metadata_array_init) \
 	F(grpc_raw_byte_buffer_create) \
+	F(grpc_resource_quota_arg_vtable) \
+	F(grpc_resource_quota_create) \
+	F(grpc_resource_quota_resize) \
+	F(grpc_resource_quota_unref) \
 	F(grpc_server_add_channel_from_fd) \
 	F(grpc_server_add_http2_port) \
 	F(grpc_server_cancel_all_calls) \

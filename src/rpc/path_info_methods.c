@@ -8,6 +8,8 @@
 /* Infos in one call. */
 #define PUT_MAX ((size_t)1 << 16)
 #define PUT_SIZE_MAX ((size_t)256 << 20)
+/* What one takes decoded, as a multiple of its message: a list of short texts above all. */
+#define DECODED_COST 4
 
 static int need_infos(const struct store_methods *s, struct error *err)
 {
@@ -274,6 +276,9 @@ static int put_infos(void *context, struct server_call *c, struct error *err)
 	}
 	while ((rc = request_next(c, &r, &message, err)) > 0) {
 		rc = add_info(&l, message, err);
+		if (rc == 0) {
+			rc = server_call_hold(c, l.size * DECODED_COST, err);
+		}
 		if (rc < 0) {
 			break;
 		}

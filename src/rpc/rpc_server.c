@@ -4,11 +4,11 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/moment.h"
 #include "rpc/rpc_server_internal.h"
 
 /* Calls of one connection at the same time; its further ones wait at its end. */
@@ -23,10 +23,25 @@
 /* For TLS. */
 #define HANDSHAKE_MS (20 * 1000)
 #define ARGUMENTS_MAX 16
+/* One for what the library holds, one for what calls do. */
+#define MEMORY_SHARES 2
+/* So that a call with the largest message finds room for that and for what is made of it. */
+#define MESSAGES_IN_MEMORY 8
 /* Calls that wait for the end of the server: each keeps a thread. */
 #define WATCHING_MAX 16
 
 /* ---- Doors ---- */
+
+/* What the library holds of messages that are under way, over all connections. */
+static void add_quota(grpc_channel_args *args, grpc_resource_quota *quota)
+{
+	args->args[args->num_args++] = (grpc_arg){
+		.type = GRPC_ARG_POINTER,
+		.key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA,
+		.value.pointer = {.p = quota,
+				  .vtable = grpc_library.grpc_resource_quota_arg_vtable()},
+	};
+}
 
 grpc_server *rpc_server_make_grpc(const struct rpc_server *s)
 {
@@ -41,6 +56,7 @@ grpc_server *rpc_server_make_grpc(const struct rpc_server *s)
 	grpc_library_add_number(&args, GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS);
 	grpc_library_add_number(&args, GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS);
 	grpc_library_add_number(&args, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+	add_quota(&args, s->quota);
 	/* Two daemons at one address would be an oversight. */
 	grpc_library_add_number(&args, GRPC_ARG_ALLOW_REUSEPORT, 0);
 	grpc_library_add_number(&args, GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_MS);
@@ -193,7 +209,13 @@ static void set_options(struct rpc_server *s, const struct rpc_server_options *o
 {
 	s->options = *o;
 	s->options.threads = o->threads ? o->threads : RPC_SERVER_THREADS_DEFAULT;
-	s->options.message_max = o->message_max ? o->message_max : RPC_SERVER_MESSAGE_MAX;
+	s->options.memory_max = o->memory_max ? o->memory_max : RPC_SERVER_MEMORY_DEFAULT;
+	s->options.message_max = MIN(o->message_max ? o->message_max : RPC_SERVER_MESSAGE_MAX,
+				     (size_t)(s->options.memory_max / MESSAGES_IN_MEMORY));
+	s->budget = rpc_budget_new(s->options.memory_max / MEMORY_SHARES);
+	s->quota = grpc_library.grpc_resource_quota_create("cairn");
+	grpc_library.grpc_resource_quota_resize(
+		s->quota, (size_t)(s->options.memory_max / MEMORY_SHARES));
 	s->connection_max = connection_limit(o);
 	s->connections = xcalloc(s->connection_max, sizeof(*s->connections));
 }
@@ -258,6 +280,8 @@ void rpc_server_free(struct rpc_server *s)
 		}
 	}
 	grpc_library.grpc_completion_queue_destroy(s->arrivals);
+	grpc_library.grpc_resource_quota_unref(s->quota);
+	rpc_budget_free(s->budget);
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);
 	free(s->connections);
@@ -292,18 +316,6 @@ static void wake_watching(struct rpc_server *s)
 		server_call_wake(c);
 	}
 	pthread_mutex_unlock(&s->lock);
-}
-
-static struct timespec moment_after(uint64_t milliseconds)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	t.tv_sec += (time_t)(milliseconds / 1000);
-	t.tv_nsec += (long)(milliseconds % 1000) * 1000000;
-	t.tv_sec += t.tv_nsec / 1000000000;
-	t.tv_nsec %= 1000000000;
-	return t;
 }
 
 /*

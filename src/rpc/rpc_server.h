@@ -51,6 +51,11 @@ struct rpc_server_options {
 	uint64_t timeout;    /* milliseconds without progress that end a call; 0: never */
 	uint64_t drain;      /* milliseconds that calls have to end when the server stops */
 	size_t message_max;  /* bytes of a message that may come; 0: default */
+	/*
+	 * Bytes for messages over all connections: half of it for those under way, half for
+	 * those that calls work on. 0: default. A message may have an eighth of it.
+	 */
+	uint64_t memory_max;
 	const struct rpc_token_table *tokens; /* NULL: none is needed; borrowed */
 };
 
@@ -58,6 +63,8 @@ struct rpc_server_options {
 #define RPC_SERVER_THREADS_MAX 1024
 #define RPC_SERVER_CONNECTIONS_DEFAULT 1024
 #define RPC_SERVER_MESSAGE_MAX ((size_t)256 << 20)
+#define RPC_SERVER_MEMORY_DEFAULT ((uint64_t)2 << 30)
+#define RPC_SERVER_MEMORY_MIN ((uint64_t)32 << 20)
 
 int rpc_server_new(const struct rpc_server_options *o, struct rpc_server **out,
 		   struct error *err);

@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "rpc/rpc_budget.h"
 #include "rpc/rpc_server.h"
 #include "rpc/server_call_internal.h"
 
@@ -42,6 +43,8 @@ struct rpc_server {
 	struct server_door
 		*refusing; /* where those go who may not come in; NULL: everybody may */
 	grpc_completion_queue *arrivals;
+	grpc_resource_quota *quota;
+	struct rpc_budget *budget;
 	int stop_fd;
 	bool started;
 

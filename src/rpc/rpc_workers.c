@@ -23,7 +23,7 @@ static void arm(struct rpc_server *s, struct server_door *door)
 		s->spare = c->next;
 		c->door = door;
 	} else {
-		c = server_call_new(door, s->options.timeout);
+		c = server_call_new(door, s->options.timeout, s->budget);
 	}
 	server_call_arm(c, door->grpc, s->arrivals);
 }

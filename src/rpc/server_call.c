@@ -1,9 +1,15 @@
 #include "rpc/server_call.h"
 
+#include "base/moment.h"
+#include "rpc/rpc_budget.h"
 #include "rpc/rpc_status.h"
 #include "rpc/server_call_internal.h"
 
-struct server_call *server_call_new(struct server_door *door, uint64_t timeout)
+/* Costs are counted in steps of this. */
+#define HOLD_STEP ((uint64_t)1 << 20)
+
+struct server_call *server_call_new(struct server_door *door, uint64_t timeout,
+				    struct rpc_budget *budget)
 {
 	const struct grpc_library *lib = &grpc_library;
 	struct server_call *c = xcalloc(1, sizeof(*c));
@@ -13,6 +19,7 @@ struct server_call *server_call_new(struct server_door *door, uint64_t timeout)
 	}
 	c->door = door;
 	c->timeout = timeout;
+	c->budget = budget;
 	c->queue = lib->grpc_completion_queue_create_for_next(NULL);
 	lib->grpc_call_details_init(&c->details);
 	lib->grpc_metadata_array_init(&c->metadata);
@@ -60,7 +67,8 @@ static void time_out(struct server_call *c)
 {
 	char reason[80];
 
-	snprintf(reason, sizeof(reason), "no progress for %ju ms", (uintmax_t)c->timeout);
+	snprintf(reason, sizeof(reason), "hardly any progress for %ju ms",
+		 (uintmax_t)c->timeout);
 	c->timed_out = true;
 	(void)grpc_library.grpc_call_cancel_with_status(c->call, GRPC_STATUS_DEADLINE_EXCEEDED,
 							reason, NULL);
@@ -89,14 +97,40 @@ static void wait_within(struct server_call *c, enum server_call_event event, uin
 
 static bool wait_for(struct server_call *c, enum server_call_event event)
 {
-	wait_within(c, event, c->timeout);
+	if (c->pending[event]) {
+		uint64_t begin = moment_now();
+
+		wait_within(c, event, c->timeout);
+		c->waited += moment_now() - begin;
+	}
 	return c->succeeded[event];
+}
+
+/*
+ * A byte now and then is no progress: somebody who is waited for must send or take one in each
+ * millisecond, on the average of a timeout. False when the call was ended for that.
+ */
+static bool keeps_pace(struct server_call *c)
+{
+	uint64_t moved = c->received_bytes + c->sent_bytes - c->counted;
+
+	if (c->timeout == 0 || c->waited < c->timeout) {
+		return true;
+	}
+	if (moved < c->waited) {
+		time_out(c);
+		return false;
+	}
+	c->counted += moved;
+	c->waited = 0;
+	return true;
 }
 
 static int broken(const struct server_call *c, struct error *err)
 {
 	if (c->timed_out) {
-		return error_set(err, ERROR_TIMEOUT, "the peer made no progress for %ju ms",
+		return error_set(err, ERROR_TIMEOUT,
+				 "the peer made hardly any progress for %ju ms",
 				 (uintmax_t)c->timeout);
 	}
 	return error_set(err, ERROR_CANCELED, "the peer has given up the call");
@@ -128,7 +162,9 @@ void server_call_end(struct server_call *c)
 	c->succeeded[CALL_RECEIVED] = false;
 	c->rights = 0;
 	c->cancelled = 0;
-	c->received_bytes = c->sent_bytes = 0;
+	c->received_bytes = c->sent_bytes = c->waited = c->counted = 0;
+	rpc_budget_give(c->budget, c->held);
+	c->message_cost = c->other_cost = c->held = 0;
 }
 
 void server_call_wake(struct server_call *c)
@@ -176,6 +212,38 @@ char *server_call_peer(const struct server_call *c)
 	return copy;
 }
 
+/* ---- Memory ---- */
+
+static int hold(struct server_call *c, struct error *err)
+{
+	uint64_t cost = c->message_cost + c->other_cost;
+	int rc = cost > c->held
+			 ? rpc_budget_take(c->budget, cost - c->held, c->held, c->timeout, err)
+			 : 0;
+
+	c->held = rc == 0 ? MAX(c->held, cost) : c->held;
+	return rc;
+}
+
+static uint64_t cost_of(uint64_t bytes)
+{
+	return bytes <= SERVER_MESSAGE_FREE ? 0
+					    : (bytes + HOLD_STEP - 1) / HOLD_STEP * HOLD_STEP;
+}
+
+/* Up to its end: what was made for a large one is used again. */
+static int hold_message(struct server_call *c, uint64_t size, struct error *err)
+{
+	c->message_cost = MAX(c->message_cost, cost_of(size) * SERVER_MESSAGE_COST);
+	return hold(c, err);
+}
+
+int server_call_hold(struct server_call *c, uint64_t bytes, struct error *err)
+{
+	c->other_cost = MAX(c->other_cost, cost_of(bytes));
+	return hold(c, err);
+}
+
 /* ---- Messages ---- */
 
 static void start_receiving(struct server_call *c)
@@ -193,6 +261,7 @@ static int take_received(struct server_call *c, struct rpc_message *m, struct er
 		start_receiving(c);
 	}
 	bool succeeded = wait_for(c, CALL_RECEIVED);
+	int rc;
 
 	c->succeeded[CALL_RECEIVED] = false;
 	if (!succeeded || grpc_library.grpc_call_failed_before_recv_message(c->call)) {
@@ -205,7 +274,11 @@ static int take_received(struct server_call *c, struct rpc_message *m, struct er
 	*m = c->received;
 	c->received = (struct rpc_message){0};
 	c->received_bytes += rpc_message_size(m);
-	return 1;
+	if (!keeps_pace(c)) {
+		return broken(c, err);
+	}
+	rc = hold_message(c, rpc_message_size(m), err);
+	return rc < 0 ? rc : 1;
 }
 
 int server_call_receive(struct server_call *c, struct rpc_message *m, struct error *err)
@@ -252,7 +325,7 @@ int server_call_send(struct server_call *c, struct rpc_message *m, struct error 
 	size_t count = 0;
 
 	*m = (struct rpc_message){0};
-	if (c->opened && !wait_for(c, CALL_SENT)) {
+	if (c->opened && (!wait_for(c, CALL_SENT) || !keeps_pace(c))) {
 		return broken(c, err);
 	}
 	add_opening(c, ops, &count);

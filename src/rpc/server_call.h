@@ -3,8 +3,10 @@
 /*
  * One call that a client makes of us, from its arrival to its status. One thread runs it, and
  * waits for each message; so the client's pace is ours. A call that makes no progress for the
- * server's timeout is ended (ERROR_TIMEOUT), as is one whose deadline has passed or whose
- * client is gone (ERROR_CANCELED).
+ * server's timeout, or hardly any, is ended (ERROR_TIMEOUT), as is one whose deadline has
+ * passed or whose client is gone (ERROR_CANCELED).
+ *
+ * Large messages take memory from what all calls share: ERROR_LIMIT when there is none.
  */
 
 #include "base/error.h"
@@ -35,3 +37,8 @@ int server_call_send(struct server_call *c, struct rpc_message *m, struct error 
 void server_call_reply(struct server_call *c, struct rpc_message *m);
 /* The same with bytes, which are copied. */
 void server_call_reply_bytes(struct server_call *c, struct bytes answer);
+/*
+ * Besides its messages, the call holds so many bytes in all, from now to its end (if that is
+ * more than it said before).
+ */
+int server_call_hold(struct server_call *c, uint64_t bytes, struct error *err);

@@ -7,8 +7,14 @@
 #include "rpc/grpc_library.h"
 #include "rpc/server_call.h"
 
+struct rpc_budget;
 struct rpc_server;
 struct server_door;
+
+/* What a call may have of a message without taking it from the budget, and what it costs else:
+ * a copy in one piece, and what is made of that. */
+#define SERVER_MESSAGE_FREE ((uint64_t)1 << 20)
+#define SERVER_MESSAGE_COST 2
 
 enum server_call_event {
 	CALL_ARRIVED, /* on the server's queue; the others on the call's own */
@@ -34,7 +40,8 @@ struct server_call {
 	grpc_call *call; /* from its arrival on */
 	grpc_call_details details;
 	grpc_metadata_array metadata;
-	uint64_t timeout;         /* milliseconds; 0: none */
+	uint64_t timeout; /* milliseconds; 0: none */
+	struct rpc_budget *budget;
 	struct server_call *next; /* in a list of the server's */
 	bool woken;               /* see rpc_server.c */
 
@@ -50,9 +57,15 @@ struct server_call {
 	int cancelled;
 	uint64_t received_bytes;
 	uint64_t sent_bytes;
+	uint64_t waited;  /* milliseconds, for the peer, since its pace was looked at */
+	uint64_t counted; /* bytes, by then */
+	uint64_t message_cost;
+	uint64_t other_cost;
+	uint64_t held; /* of the budget: for both */
 };
 
-struct server_call *server_call_new(struct server_door *door, uint64_t timeout);
+struct server_call *server_call_new(struct server_door *door, uint64_t timeout,
+				    struct rpc_budget *budget);
 /* One that is not running. */
 void server_call_free(struct server_call *c);
 /* Makes it take the next call that comes through its door, on this queue of the server's. */

@@ -6,6 +6,8 @@
 
 /* Directories of one batch wait in memory for its commit: this many bytes of them. */
 #define BATCH_MEMORY_MAX ((uint64_t)4 << 30)
+/* Of a directory in a batch: in two tables of digests, and a pointer. */
+#define KEPT_COST 256
 
 struct directory_batch {
 	struct directory_service *service;
@@ -240,7 +242,7 @@ static int keep(struct directory_batch *b, struct directory *d, struct error *er
 	if (!digest_map_put(&b->seen, directory_digest(d), 0)) {
 		return 0;
 	}
-	b->memory += directory_memory(d);
+	b->memory += directory_memory(d) + KEPT_COST;
 	int rc = check_limits(b, err);
 
 	if (rc < 0) {
@@ -269,6 +271,11 @@ int directory_batch_add(struct directory_batch *b, struct directory *d, struct e
 		refuse(b);
 	}
 	return rc;
+}
+
+uint64_t directory_batch_memory(const struct directory_batch *b)
+{
+	return b->memory;
 }
 
 static int commit(struct directory_batch *b, struct digest *root, struct error *err)

@@ -60,6 +60,8 @@ int directory_service_discard(struct directory_service *s, const struct digest *
 int directory_service_put_batch(struct directory_service *s, struct directory_batch **out,
 				struct error *err);
 int directory_batch_add(struct directory_batch *b, struct directory *d, struct error *err);
+/* Bytes that it takes so far. */
+uint64_t directory_batch_memory(const struct directory_batch *b);
 /* Ends the batch, whatever it returns: connected and complete, or nothing is kept. */
 int directory_batch_commit(struct directory_batch *b, struct digest *root, struct error *err);
 void directory_batch_free(struct directory_batch *b);

@@ -19,7 +19,7 @@ class Wire:
     def __init__(self, path, target):
         self.path, self.target = path, target
         self.up = self.down = self.accepted = 0
-        self.held, self.rate, self.cut_after = False, None, None
+        self.held, self.rate, self.cut_after, self.up_max = False, None, None, None
         self._ended = threading.Event()
         self._pairs = set()
         self._threads = []
@@ -77,12 +77,18 @@ class Wire:
         for end in (near, far):
             poll.register(end, select.POLLIN)
         ways = {near.fileno(): (near, far, False), far.fileno(): (far, near, True)}
+        sent = 0
         with contextlib.suppress(OSError):
             while not self._ended.is_set():
                 if self.held:
                     self._ended.wait(0.01)
-                elif not all(self._pass(*ways[fd]) for fd, _ in poll.poll(20)):
+                    continue
+                ready = [fd for fd, _ in poll.poll(20)]
+                if not all(self._pass(*ways[fd]) for fd in ready):
                     break
+                sent += PIECE * (near.fileno() in ready)
+                if self.up_max is not None and sent >= self.up_max:
+                    poll.modify(near, 0)
         with self._lock:
             self._pairs.discard((near, far))
         near.close()

@@ -14,6 +14,7 @@ from harness import (
     CAIRN, SLOW, Store, as_user, cairn, executable_for_user, live_processes, loop_disk, pattern,
     run, start, wait_until, write)
 from rpc_daemon import free_port
+from virtiofs_daemon import SANITIZED
 
 pytest.importorskip("grpc_tools", reason="no python3-grpc-tools")
 import grpc  # noqa: E402
@@ -222,6 +223,100 @@ def test_clients_that_do_not_read(large, serve, connect):
     wait_until(lambda: daemon_info(own.InfoRequest()).running_calls == 1, "the calls end")
     for stream in stalled:
         assert outcome(stream) is not None, "all of it came to one who did not read"
+
+
+def test_clients_that_hardly_send(store, serve, connect):
+    """A byte within each timeout is not enough to keep a thread."""
+    daemon = serve(store, "--threads=1", f"--timeout={int(SLOW)}")
+    ended = threading.Event()
+
+    def dribble():
+        while not ended.wait(SLOW / 20):
+            yield castore.BlobChunk(data=b"x")
+
+    put = castore.BlobServiceStub(connect(daemon)).Put
+    try:
+        assert code_of(lambda: put(dribble())) == Code.DEADLINE_EXCEEDED
+    finally:
+        ended.set()
+    assert put_blob(connect(daemon), b"after\n") == digest_of(b"after\n")
+
+
+# ---- Memory ----
+
+def get_patiently(channel, content):
+    """As clients do: where memory is short, connections without calls are closed."""
+    while True:
+        try:
+            return get_blob(channel, content, wait_for_ready=True, timeout=LIMIT)
+        except grpc.RpcError as error:
+            if error.code() != Code.UNAVAILABLE:
+                raise
+
+
+def test_messages_that_never_end(large, serve, connect, folder):
+    """Many connections with large messages that stay unfinished: some calls are ended for want
+    of memory, and who asks for little is served all the while."""
+    size, count, connections = 7 << 20, 6, 8
+    daemon = serve(large, "--max-memory=64M", "--drain=1")
+    content = bytes(size)
+    ended = threading.Event()
+
+    def endless():
+        yield castore.BlobChunk(data=content)
+        ended.wait()
+
+    with contextlib.ExitStack() as stack:
+        wire = stack.enter_context(Wire(folder / "wire", daemon.socket))
+        wire.up_max = count * size * 9 // 10
+        calls = []
+        for _ in range(connections):
+            channel = stack.enter_context(rpc_stubs.channel(f"unix:{wire.path}"))
+            stub = castore.BlobServiceStub(channel)
+            calls += [stub.Put.future(endless()) for _ in range(count)]
+        stack.callback(ended.set)
+        own = packages["cairn.v1"]
+        served = connect(daemon)
+        refused = lambda: [call for call in calls if call.done()]
+        while wire.up < connections * wire.up_max and not refused():
+            assert get_patiently(served, b"small\n") == b"small\n"
+        wait_until(lambda: len(refused()) >= 4, "nobody is refused")
+        for _ in range(20):
+            assert get_patiently(served, b"small\n") == b"small\n"
+        assert {call.code() for call in refused()} <= {Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE}
+        assert own.DaemonStub(served).Info(own.InfoRequest()).running_calls > 1
+        if not SANITIZED:
+            assert int(daemon.status("VmHWM").split()[0]) < 160 << 10
+
+
+def wide_directory(number):
+    """Of about 3 MB."""
+    made = castore.Directory()
+    for entry in range(10_000):
+        made.symlinks.add(name=b"%0250d" % entry, target=b"%040d" % number)
+    return made
+
+
+def test_closures_that_never_end(store, serve, connect):
+    daemon = serve(store, "--max-memory=32M")
+    directories = castore.DirectoryServiceStub(connect(daemon))
+    many = [wide_directory(number) for number in range(4)]
+    with pytest.raises(grpc.RpcError) as caught:
+        directories.Put(iter(many))
+    assert caught.value.code() == Code.RESOURCE_EXHAUSTED
+    assert "calls hold" in caught.value.details()
+    # All of it was given back.
+    for directory in many[:2]:
+        encoded = directory.SerializeToString()
+        assert directories.Put(iter([directory])).root_digest == digest_of(encoded)
+
+
+def test_messages_that_are_too_large(store, serve, connect):
+    channel = connect(serve(store, "--max-memory=32M"))
+    put = lambda size: castore.BlobServiceStub(channel).Put(
+        iter([castore.BlobChunk(data=bytes(size))]))
+    assert put(3 << 20).digest == digest_of(bytes(3 << 20))
+    assert code_of(lambda: put(5 << 20)) == Code.RESOURCE_EXHAUSTED
 
 
 # ---- Many ----
