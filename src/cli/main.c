@@ -101,27 +101,10 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command,
-	&roots_command,
-	&ls_command,
-	&cat_command,
-	&du_command,
-	&export_command,
-	&mount_command,
-	&umount_command,
-	&virtiofs_command,
-	&daemon_command,
-	&push_command,
-	&pull_command,
-	&nar_command,
-	&nix_command,
-	&config_command,
-	&stats_command,
-	&fsck_command,
-	&reindex_command,
-	NULL,
-	&version_command,
-	NULL,
+	&import_command, &roots_command, &ls_command,      &cat_command,      &du_command,
+	&export_command, &mount_command, &umount_command,  &virtiofs_command, &daemon_command,
+	&push_command,   &pull_command,  &nar_command,     &nix_command,      &config_command,
+	&stats_command,  &fsck_command,  &reindex_command, &version_command,  NULL,
 };
 
 /* For messages about the options before the command. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,6 +40,11 @@ static int sync_path(int dirfd, const char *name, struct error *err)
 	return 0;
 }
 
+int local_folder_sync(struct local_store *s, const char *name, struct error *err)
+{
+	return sync_path(s->dirfd, name, err);
+}
+
 /* The folder of a large file's name, when it is the first one there. */
 static int make_file_folder(struct local_store *s, const struct digest *digest,
 			    struct error *err)
@@ -46,10 +52,9 @@ static int make_file_folder(struct local_store *s, const struct digest *digest,
 	char name[LOCAL_NAME_SIZE];
 
 	file_folder(name, digest);
-	if (mkdirat(s->dirfd, name, 0755) != 0 && errno != EEXIST) {
-		return error_set_errno(err, errno, "cannot create %s/%s", s->path, name);
-	}
-	return sync_path(s->dirfd, "files", err);
+	return mkdirat(s->dirfd, name, 0755) == 0 || errno == EEXIST
+		       ? 0
+		       : error_set_errno(err, errno, "cannot create %s/%s", s->path, name);
 }
 
 int local_file_place(struct local_store *s, const char *temporary, const struct digest *digest,
@@ -80,8 +85,18 @@ int local_file_place(struct local_store *s, const char *temporary, const struct 
 
 int local_file_sync_name(struct local_store *s, const struct digest *digest, struct error *err)
 {
+	_Atomic bool *known = &s->file_folders[digest->bytes[0]];
 	char name[LOCAL_NAME_SIZE];
 
+	/* The folder may be new, and its maker dead, or not so far yet. */
+	if (!atomic_load(known)) {
+		int rc = sync_path(s->dirfd, "files", err);
+
+		if (rc) {
+			return rc;
+		}
+		atomic_store(known, true);
+	}
 	file_folder(name, digest);
 	return sync_path(s->dirfd, name, err);
 }

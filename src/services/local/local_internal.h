@@ -63,6 +63,7 @@ struct local_store {
 	struct codec_pool codecs;
 	struct local_view view;
 	struct recent_blob recent[RECENT_BLOBS];
+	_Atomic bool file_folders[256]; /* their names in files/ are durable */
 };
 
 /* For local_store_rebuild: the store's folder, locked by nobody else, its index not opened. */
@@ -96,7 +97,9 @@ int local_pack_open(struct local_store *s, uint64_t number, struct cached_file *
  */
 int local_file_place(struct local_store *s, const char *temporary, const struct digest *digest,
 		     bool sync, struct error *err);
-/* After that: makes the name durable. */
+/* Makes the names in a folder of the store durable. */
+int local_folder_sync(struct local_store *s, const char *name, struct error *err);
+/* After local_file_place(): makes the name durable. */
 int local_file_sync_name(struct local_store *s, const struct digest *digest, struct error *err);
 int local_pack_sync(struct local_store *s, int fd, struct error *err);
 /* Everything that was written, in one go. */

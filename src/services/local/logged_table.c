@@ -1,6 +1,7 @@
 #include "services/local/logged_table.h"
 
 #include "base/endian.h"
+#include "services/local/pack_claim.h"
 
 #define CHANGE_PUT 1
 #define CHANGE_REMOVAL 2
@@ -95,7 +96,10 @@ int logged_write_begin(struct logged_write *w, const struct logged_table *table,
 	if (rc) {
 		return rc;
 	}
-	rc = get_sequence(w, err);
+	rc = pack_cut_abandoned(s, err);
+	if (rc == 0) {
+		rc = get_sequence(w, err);
+	}
 	if (rc) {
 		index_write_abort(w->index);
 	}

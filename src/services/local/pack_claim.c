@@ -128,12 +128,40 @@ static int pack_usable(struct local_store *s, int fd, uint64_t number, uint64_t 
 	return rc < 0 ? rc : rc == 0;
 }
 
+/*
+ * What nobody committed goes, for good: a change of a table that was being written when its
+ * process died would be taken for one that happened, by whoever makes the index again.
+ */
+static int cut(int fd, uint64_t length)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0) {
+		return -1;
+	}
+	if ((uint64_t)st.st_size == length) {
+		return 0;
+	}
+	return ftruncate(fd, (off_t)length) == 0 ? fdatasync(fd) : -1;
+}
+
+/* Of a pack in which nobody committed anything, the name may not be durable yet. */
+static int begin_pack(struct local_store *s, int fd, uint64_t number, struct error *err)
+{
+	uint8_t header[PACK_HEADER_SIZE];
+
+	pack_header_encode(header, number, s->id);
+	if (pwrite_full(fd, header, sizeof(header), 0) != 0) {
+		return error_set_errno(err, errno, "cannot write to a pack of %s", s->path);
+	}
+	return local_folder_sync(s, "packs", err);
+}
+
 /* Asker: 0 when the pack is full, damaged or somebody else's. */
 static int claim_existing(struct local_store *s, uint64_t number, struct claimed_pack *out,
 			  struct error *err)
 {
 	char name[LOCAL_NAME_SIZE];
-	uint8_t header[PACK_HEADER_SIZE];
 	struct stat st;
 	uint64_t length;
 
@@ -166,11 +194,12 @@ static int claim_existing(struct local_store *s, uint64_t number, struct claimed
 	rc = 0;
 	if (length < PACK_HEADER_SIZE) {
 		length = PACK_HEADER_SIZE;
-		pack_header_encode(header, number, s->id);
-		rc = pwrite_full(fd, header, sizeof(header), 0);
+		rc = begin_pack(s, fd, number, err);
 	}
-	if (rc != 0 || ftruncate(fd, (off_t)length) != 0) {
+	if (rc == 0 && cut(fd, length) != 0) {
 		rc = error_set_errno(err, errno, "cannot write to %s/%s", s->path, name);
+	}
+	if (rc) {
 		close(fd);
 		return rc;
 	}
@@ -193,15 +222,7 @@ static int claim_new(struct local_store *s, uint64_t number, struct claimed_pack
 							 s->path, name);
 	}
 	close(fd);
-	int dir cleanup(cleanup_close) =
-		openat(s->dirfd, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (dir < 0) {
-		return error_set_errno(err, errno, "cannot open %s/packs", s->path);
-	}
-	int rc = sync_directory(dir, err);
-
-	return rc ? rc : claim_existing(s, number, out, err);
+	return claim_existing(s, number, out, err);
 }
 
 int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *err)
@@ -232,9 +253,51 @@ void pack_release(struct local_store *s, int fd, uint64_t number)
 	int rc = committed_length(s, number, &length, NULL);
 
 	if (rc == 0) {
-		rc = ftruncate(fd, (off_t)MAX(length, PACK_HEADER_SIZE));
+		rc = cut(fd, MAX(length, PACK_HEADER_SIZE));
 	}
 	/* Where this fails the next writer of the pack does it. */
 	(void)rc;
 	close(fd);
+}
+
+/* Unless somebody writes to the pack. */
+static int cut_abandoned(struct local_store *s, uint64_t number, const char *name,
+			 struct error *err)
+{
+	int fd cleanup(cleanup_close) = openat(s->dirfd, name, O_RDWR | O_CLOEXEC);
+	uint64_t length;
+
+	if (fd < 0 && errno != ENOENT) {
+		return error_set_errno(err, errno, "cannot open %s/%s", s->path, name);
+	}
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		return 0;
+	}
+	int rc = committed_length(s, number, &length, err);
+
+	if (rc == 0 && cut(fd, MAX(length, PACK_HEADER_SIZE)) != 0) {
+		rc = error_set_errno(err, errno, "cannot write to %s/%s", s->path, name);
+	}
+	return rc;
+}
+
+int pack_cut_abandoned(struct local_store *s, struct error *err)
+{
+	uint64_t *numbers cleanup(cleanup_free) = NULL;
+	size_t count = 0;
+	int rc = list_packs(s, &numbers, &count, err);
+
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		char name[LOCAL_NAME_SIZE];
+		uint64_t length;
+		struct stat st;
+
+		local_pack_name(name, numbers[i]);
+		rc = committed_length(s, numbers[i], &length, err);
+		if (rc == 0 && fstatat(s->dirfd, name, &st, 0) == 0 &&
+		    (uint64_t)st.st_size > MAX(length, PACK_HEADER_SIZE)) {
+			rc = cut_abandoned(s, numbers[i], name, err);
+		}
+	}
+	return rc;
 }

@@ -18,3 +18,8 @@ int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *er
  * gets it back.
  */
 void pack_release(struct local_store *s, int fd, uint64_t number);
+/*
+ * Does the same for those whose writers died, as part of a write of the index: so no change of
+ * a table that never happened is there beside one that takes its place.
+ */
+int pack_cut_abandoned(struct local_store *s, struct error *err);
