@@ -113,3 +113,23 @@ def test_kill_while_mounted(store, source, mount):
         assert set(os.listdir(m)) <= {"steady", "more"}
     store.add(source / "more", "more")
     assert_same_tree(source / "more", m / "more")
+
+
+def test_creation_cut_short(store, folder):
+    """What is left of a creation has no format file yet, and an index of any content."""
+    write(folder / "file", "content")
+    for name in ("index", "packs", "files", "tmp"):
+        (store.path / name).mkdir(parents=True)
+    write(store.path / "index/data.mdb", bytes(8192))
+    store.add(folder / "file")
+    assert list(store.roots()) == ["file"]
+
+
+def test_format_lost(store, folder):
+    """A store with objects is not taken for one that is being made."""
+    write(folder / "file", "content")
+    store.add(folder / "file")
+    (store.path / "format").unlink()
+    result = store.cairn("import", folder / "file", check=False)
+    assert result.code != 0 and "format" in result.err, result
+    assert (store.path / "index/data.mdb").exists()

@@ -57,6 +57,18 @@ static int make_file_folder(struct local_store *s, const struct digest *digest,
 		       : error_set_errno(err, errno, "cannot create %s/%s", s->path, name);
 }
 
+void local_index_remove(struct local_store *s, const char *name)
+{
+	static const char *const files[] = {"data.mdb", "lock.mdb"};
+	char path[LOCAL_NAME_SIZE];
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(path, sizeof(path), "%s/%s", name, files[i]);
+		unlinkat(s->dirfd, path, 0);
+	}
+	unlinkat(s->dirfd, name, AT_REMOVEDIR);
+}
+
 int local_file_place(struct local_store *s, const char *temporary, const struct digest *digest,
 		     bool sync, struct error *err)
 {

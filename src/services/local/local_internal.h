@@ -97,6 +97,8 @@ int local_pack_open(struct local_store *s, uint64_t number, struct cached_file *
  */
 int local_file_place(struct local_store *s, const char *temporary, const struct digest *digest,
 		     bool sync, struct error *err);
+/* Removes the folder of an index, if it is there. Nobody may be using it. */
+void local_index_remove(struct local_store *s, const char *name);
 /* Makes the names in a folder of the store durable. */
 int local_folder_sync(struct local_store *s, const char *name, struct error *err);
 /* After local_file_place(): makes the name durable. */

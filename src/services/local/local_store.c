@@ -114,9 +114,57 @@ static int check_unused(struct local_store *s, struct error *err)
 	return rc;
 }
 
+/* Asker: does the folder have anything in it? */
+static int holds_something(struct local_store *s, const char *name, struct error *err)
+{
+	int fd = openat(s->dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	unsigned count = 0;
+
+	if (!dir) {
+		int errnum = errno;
+
+		cleanup_close(&fd);
+		return errnum == ENOENT ? 0
+					: error_set_errno(err, errnum, "cannot list %s/%s",
+							  s->path, name);
+	}
+	while (readdir(dir)) {
+		count++;
+	}
+	closedir(dir);
+	return count > 2;
+}
+
+/* An index that a crash left half made is of no use; a store that has objects is none of ours.
+ */
+static int clear_layout(struct local_store *s, struct error *err)
+{
+	static const char *const folders[] = {"packs", "files"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		int rc = holds_something(s, folders[i], err);
+
+		if (rc) {
+			return rc < 0 ? rc
+				      : error_set(err, ERROR_CORRUPT,
+						  "%s has lost its file \"format\", but there "
+						  "is something in %s/",
+						  s->path, folders[i]);
+		}
+	}
+	local_index_remove(s, "index");
+	return 0;
+}
+
 static int create_layout(struct local_store *s, struct error *err)
 {
 	static const char *const folders[] = {"index", "packs", "files", "tmp", LEASE_FOLDER};
+	int rc = clear_layout(s, err);
+
+	if (rc) {
+		return rc;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		if (mkdirat(s->dirfd, folders[i], 0755) != 0 && errno != EEXIST) {
 			return error_set_errno(err, errno, "cannot create %s/%s", s->path,

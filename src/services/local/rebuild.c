@@ -296,33 +296,37 @@ static int replay_changes(struct rebuild *r, struct error *err)
 	return rc;
 }
 
-static void remove_index(struct local_store *s, const char *name)
+/* In one step where there is an old one, so that at any moment there is an index. */
+static int place_index(struct local_store *s)
 {
-	char path[LOCAL_NAME_SIZE];
-	static const char *const files[] = {"data.mdb", "lock.mdb"};
-
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		snprintf(path, sizeof(path), "%s/%s", name, files[i]);
-		unlinkat(s->dirfd, path, 0);
+	if (renameat2(s->dirfd, NEW_INDEX, s->dirfd, "index", RENAME_EXCHANGE) == 0) {
+		return 0;
 	}
-	unlinkat(s->dirfd, name, AT_REMOVEDIR);
+	/* ENOENT: it is lost; EINVAL: the file system cannot exchange. */
+	if (errno != ENOENT && errno != EINVAL) {
+		return -1;
+	}
+	if (renameat(s->dirfd, "index", s->dirfd, OLD_INDEX) != 0 && errno != ENOENT) {
+		return -1;
+	}
+	return renameat(s->dirfd, NEW_INDEX, s->dirfd, "index");
 }
 
 static int swap_index(struct local_store *s, struct error *err)
 {
-	remove_index(s, OLD_INDEX);
-	if (renameat(s->dirfd, "index", s->dirfd, OLD_INDEX) != 0 && errno != ENOENT) {
-		return error_set_errno(err, errno, "cannot put the old index of %s aside",
-				       s->path);
+	int rc = local_folder_sync(s, NEW_INDEX, err);
+
+	if (rc) {
+		return rc;
 	}
-	if (renameat(s->dirfd, NEW_INDEX, s->dirfd, "index") != 0) {
+	if (place_index(s) != 0) {
 		return error_set_errno(err, errno, "cannot put the new index of %s in place",
 				       s->path);
 	}
-	int rc = sync_directory(s->dirfd, err);
-
+	rc = sync_directory(s->dirfd, err);
 	if (rc == 0) {
-		remove_index(s, OLD_INDEX);
+		local_index_remove(s, OLD_INDEX);
+		local_index_remove(s, NEW_INDEX);
 	}
 	return rc;
 }
@@ -356,7 +360,8 @@ int local_store_rebuild(const char *path, struct store_rebuilt *out, struct erro
 	struct rebuild r = {.store = s, .result = &result};
 	char *index_path cleanup(cleanup_free) = xasprintf("%s/%s", path, NEW_INDEX);
 
-	remove_index(s, NEW_INDEX);
+	local_index_remove(s, OLD_INDEX);
+	local_index_remove(s, NEW_INDEX);
 	if (mkdirat(s->dirfd, NEW_INDEX, 0755) != 0) {
 		rc = error_set_errno(err, errno, "cannot create %s", index_path);
 	}
