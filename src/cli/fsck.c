@@ -14,6 +14,8 @@ struct fsck_run {
 	const struct cli_command *command;
 	struct store_check_options options;
 	bool quiet;
+	bool repair;
+	const char *from; /* with it: the address of the store that has what is lost here */
 	struct store_check_report report;
 };
 
@@ -84,12 +86,13 @@ static void print_fault(const struct store_fault *f)
 	}
 }
 
-static void print_summary_json(const struct store_check_report *r)
+static void print_summary_json(const struct store_check_report *r, bool repaired)
 {
 	struct json j;
 
 	json_begin(&j);
 	json_bool(&j, "clean", r->fault_count == 0);
+	json_bool(&j, "repaired", repaired);
 	json_number(&j, "faults", r->fault_count + r->faults_beyond);
 	json_number(&j, "objects", r->objects);
 	json_number(&j, "names", r->names);
@@ -117,10 +120,8 @@ static void print_summary(const struct fsck_run *run)
 	       (uint64_t)r->fault_count + r->faults_beyond, r->affected_count);
 }
 
-static void print_report(const struct fsck_run *run)
+static void print_faults(const struct fsck_run *run, const struct store_check_report *r)
 {
-	const struct store_check_report *r = &run->report;
-
 	for (size_t i = 0; i < r->fault_count; i++) {
 		if (run->cli->json) {
 			print_fault_json(&r->faults[i]);
@@ -128,39 +129,91 @@ static void print_report(const struct fsck_run *run)
 			print_fault(&r->faults[i]);
 		}
 	}
+}
+
+static void print_end(const struct fsck_run *run, bool repaired)
+{
 	if (run->cli->json) {
-		print_summary_json(r);
+		print_summary_json(&run->report, repaired);
 	} else {
 		print_summary(run);
 	}
 }
 
+static void print_done(void *context, const char *text)
+{
+	const struct fsck_run *run = context;
+	struct json j;
+
+	if (!run->cli->json) {
+		printf("repair: %s\n", text);
+		return;
+	}
+	json_begin(&j);
+	json_text(&j, "repair", text);
+	json_end(&j);
+}
+
 /* ---- running ---- */
 
-static int check(struct fsck_run *run)
+static int check(struct fsck_run *run, const char *address, struct error *err)
 {
-	char *address cleanup(cleanup_free) = cli_store_address(run->cli);
+	return store_check(address, &run->options, &run->report, err);
+}
+
+/* The report is that of the last check. *found: faults of the first. */
+static int repair(struct fsck_run *run, const char *address, bool *found, struct error *err)
+{
+	struct store_repair_options o = {
+		.check = run->options, .tell = print_done, .context = run};
+	struct store_check_report before = {0};
+	struct store from = {0};
+	int r = run->from ? store_open(&from, run->from, STORE_READ_ONLY, err) : 0;
+
+	if (r == 0) {
+		o.from = run->from ? &from : NULL;
+		r = store_repair(address, &o, &before, &run->report, err);
+	}
+	*found = before.fault_count > 0;
+	if (r == 0 && !*found) {
+		run->report = before;
+		return 0;
+	}
+	if (r == 0) {
+		print_faults(run, &before);
+		if (!run->cli->json && run->report.fault_count) {
+			printf("After the repair:\n");
+		}
+	}
+	store_check_report_done(&before);
+	return r;
+}
+
+static int run_checks(struct fsck_run *run, const char *address)
+{
 	_Atomic uint64_t objects = 0, bytes = 0;
 	struct progress progress = {
 		.verb = "checked", .noun = "objects", .files = &objects, .bytes = &bytes};
+	bool found = false;
 	struct error err;
 
-	if (!address) {
-		return cli_usage(run->command,
-				 "no store: --store, $CAIRN_STORE or $HOME is needed");
-	}
 	run->options.objects = &objects;
 	run->options.bytes = &bytes;
 	run->options.cancel = cli_catch_interrupts();
 	progress_start(&progress, !run->quiet);
-	int r = store_check(address, &run->options, &run->report, &err);
+	int r = run->repair ? repair(run, address, &found, &err) : check(run, address, &err);
 
 	progress_stop(&progress);
 	if (r < 0) {
 		return cli_fail(&err);
 	}
-	print_report(run);
-	return run->report.fault_count ? EXIT_CODE_CORRUPT : EXIT_CODE_OK;
+	bool repaired = found && run->report.fault_count == 0;
+
+	print_faults(run, &run->report);
+	print_end(run, repaired);
+	return run->report.fault_count ? EXIT_CODE_CORRUPT
+	       : repaired              ? EXIT_CODE_REPAIRED
+				       : EXIT_CODE_OK;
 }
 
 /* "2/5": the second of five parts. */
@@ -187,11 +240,13 @@ static bool parse_subset(struct fsck_run *run, char *text)
 
 static int run_fsck(struct cli *cli, const struct cli_command *command, int argc, char **argv)
 {
-	enum { READ_DATA = CLI_OPTION_OWN, SUBSET };
+	enum { READ_DATA = CLI_OPTION_OWN, SUBSET, REPAIR, FROM };
 	static const struct option options[] = {
 		CLI_LONG_OPTIONS,
 		{"read-data", no_argument, NULL, READ_DATA},
 		{"read-data-subset", required_argument, NULL, SUBSET},
+		{"repair", no_argument, NULL, REPAIR},
+		{"from", required_argument, NULL, FROM},
 		{"quiet", no_argument, NULL, 'q'},
 		{0}};
 	struct fsck_run run = {
@@ -209,6 +264,12 @@ static int run_fsck(struct cli *cli, const struct cli_command *command, int argc
 				return EXIT_CODE_USAGE;
 			}
 			break;
+		case REPAIR:
+			run.repair = true;
+			break;
+		case FROM:
+			run.from = optarg;
+			break;
 		case 'q':
 			run.quiet = true;
 			break;
@@ -219,7 +280,15 @@ static int run_fsck(struct cli *cli, const struct cli_command *command, int argc
 	if (optind < argc) {
 		return cli_usage(command, "unexpected argument '%s'", argv[optind]);
 	}
-	code = check(&run);
+	if (run.from && !run.repair) {
+		return cli_usage(command, "--from needs --repair");
+	}
+	char *address cleanup(cleanup_free) = cli_store_address(cli);
+
+	if (!address) {
+		return cli_usage(command, "no store: --store, $CAIRN_STORE or $HOME is needed");
+	}
+	code = run_checks(&run, address);
 	store_check_report_done(&run.report);
 	return code;
 }
@@ -236,12 +305,16 @@ static const char fsck_help[] =
 	"      --read-data-subset N/T\n"
 	"                          the same for one part of T; N from 1 to T: all parts\n"
 	"                          together are everything\n"
+	"      --repair            take what is damaged out of use, to quarantine/ in the\n"
+	"                          store, make again what follows from the rest, and say\n"
+	"                          what is lost; a damaged index needs the store alone\n"
+	"      --from ADDRESS      with --repair: get what is lost from this store\n"
 	"  -q, --quiet             no progress\n"
 	"      --json              a line for each fault, and one at the end\n"
 	"      --store, -v, -h: see 'cairn --help'\n"
 	"\n"
-	"Exit status: 0 no fault, 4 faults found; anything else: the store could not be\n"
-	"checked.\n";
+	"Exit status: 0 no fault, 4 faults found (with --repair: that remain), 10 faults\n"
+	"found and all repaired; anything else: the store could not be checked.\n";
 
 const struct cli_command fsck_command = {
 	.name = "fsck",

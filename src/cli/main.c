@@ -63,7 +63,7 @@ static const char main_help[] =
 	"  2  wrong usage, invalid argument  7  permission denied\n"
 	"  3  not found                      8  no space left\n"
 	"  4  corrupt data                   9  source changed while it was read\n"
-	"  130  interrupted\n";
+	"  10  damage found and repaired     130  interrupted\n";
 
 static int run_version(struct cli *cli, const struct cli_command *command, int argc,
 		       char **argv)

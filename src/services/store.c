@@ -100,6 +100,13 @@ static int check_file_store(const struct url *address, const struct store_check_
 	return local_store_check(address->path, o, out, err);
 }
 
+static int repair_file(const struct url *address, const struct store_repair_options *o,
+		       struct store_check_report *before, struct store_check_report *after,
+		       struct error *err)
+{
+	return local_store_repair(address->path, o, before, after, err);
+}
+
 static const struct store_scheme file_scheme = {
 	.name = "file",
 	.form = "file:///path",
@@ -110,6 +117,7 @@ static const struct store_scheme file_scheme = {
 	.take_stock = take_stock_of_file,
 	.rebuild = rebuild_file,
 	.check_store = check_file_store,
+	.repair = repair_file,
 };
 
 static const struct store_scheme *schemes[STORE_SCHEMES_MAX] = {
@@ -352,16 +360,20 @@ struct check_call {
 	struct store_check_report *report;
 };
 
+static int nothing_on_disk(const struct store_scheme *scheme, struct error *err)
+{
+	return error_set(err, ERROR_UNSUPPORTED,
+			 "%s:// has nothing on a disk here that could be checked",
+			 scheme->name);
+}
+
 static int call_check(void *context, const struct store_scheme *scheme, const struct url *url,
 		      struct error *err)
 {
 	const struct check_call *call = context;
 
-	return scheme->check_store
-		       ? scheme->check_store(url, call->options, call->report, err)
-		       : error_set(err, ERROR_UNSUPPORTED,
-				   "%s:// has nothing on a disk here that could be checked",
-				   scheme->name);
+	return scheme->check_store ? scheme->check_store(url, call->options, call->report, err)
+				   : nothing_on_disk(scheme, err);
 }
 
 int store_check(const char *address, const struct store_check_options *o,
@@ -371,6 +383,31 @@ int store_check(const char *address, const struct store_check_options *o,
 
 	*out = (struct store_check_report){0};
 	return call_with_address(address, call_check, &call, err);
+}
+
+struct repair_call {
+	const struct store_repair_options *options;
+	struct store_check_report *before, *after;
+};
+
+static int call_repair(void *context, const struct store_scheme *scheme, const struct url *url,
+		       struct error *err)
+{
+	const struct repair_call *call = context;
+
+	return scheme->repair
+		       ? scheme->repair(url, call->options, call->before, call->after, err)
+		       : nothing_on_disk(scheme, err);
+}
+
+int store_repair(const char *address, const struct store_repair_options *o,
+		 struct store_check_report *before, struct store_check_report *after,
+		 struct error *err)
+{
+	struct repair_call call = {.options = o, .before = before, .after = after};
+
+	*before = *after = (struct store_check_report){0};
+	return call_with_address(address, call_repair, &call, err);
 }
 
 static int call_needs(void *context, const struct store_scheme *scheme, const struct url *url,

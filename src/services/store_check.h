@@ -33,7 +33,11 @@ struct store_fault {
 	bool has_offset;
 	uint64_t offset; /* in the file, if has_offset */
 	char *text;      /* what is wrong, for people */
-	char **names;    /* roots and store paths that lack something by this, sorted */
+	/* Of STORE_FAULT_LOG: the name, as its table has it, and whether that is the roots'. */
+	uint8_t *key;
+	size_t key_len;
+	bool is_root;
+	char **names; /* roots and store paths that lack something by this, sorted */
 	size_t name_count;
 };
 
@@ -76,3 +80,26 @@ struct store_check_options {
  */
 int store_check(const char *address, const struct store_check_options *o,
 		struct store_check_report *out, struct error *err);
+
+struct store_repair_options {
+	struct store_check_options check;
+	struct store *from; /* has what is lost here, perhaps; NULL: nothing is fetched */
+	/* Told of each thing that is done, for people; may be NULL. */
+	void (*tell)(void *context, const char *text);
+	void *context;
+};
+
+/*
+ * Checks, repairs what can be repaired, and checks again. What is taken out of use goes to
+ * quarantine/ in the store's folder, so that nothing is lost that was there:
+ * - An index with faults is made again from packs and files (ERROR_UNAVAILABLE while others use
+ *   the store; all else can be done beside them).
+ * - A damaged object leaves the index. When its content is still to be had from its record or
+ *   file, or `from` has it, it is put again. So is what was missing.
+ * - Changes of names that the packs lack are written again.
+ * Everything that is fetched is checked against its digest. before and after are ended by
+ * store_check_report_done(), whatever this returns; after is that of the last check.
+ */
+int store_repair(const char *address, const struct store_repair_options *o,
+		 struct store_check_report *before, struct store_check_report *after,
+		 struct error *err);

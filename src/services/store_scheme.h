@@ -10,6 +10,7 @@
 
 struct store_check_options;
 struct store_check_report;
+struct store_repair_options;
 
 struct store_scheme {
 	const char *name;
@@ -29,6 +30,10 @@ struct store_scheme {
 	/* See store_check(); NULL where there is nothing on a disk. */
 	int (*check_store)(const struct url *address, const struct store_check_options *o,
 			   struct store_check_report *out, struct error *err);
+	/* See store_repair(); likewise. */
+	int (*repair)(const struct url *address, const struct store_repair_options *o,
+		      struct store_check_report *before, struct store_check_report *after,
+		      struct error *err);
 };
 
 #define STORE_SCHEMES_MAX 16

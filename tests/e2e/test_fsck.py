@@ -1,11 +1,12 @@
-"""A check of the store finds what is damaged, says where it is and whom it affects."""
+"""A check of the store finds what is damaged, says where it is and whom it affects; a repair
+brings it back."""
 import os
 import re
 import shutil
 
 import pytest
 
-from harness import CAIRN, pattern, run, start, write
+from harness import CAIRN, Store, assert_same_tree, pattern, run, start, write
 from nix_paths import StorePath
 
 
@@ -179,3 +180,149 @@ def test_cannot_check(folder, filled):
     for args in (["extra"], ["--read-data-subset", "3/2"], ["--read-data-subset", "0/2"],
                  ["--read-data-subset", "2"]):
         assert filled.cairn("fsck", *args, check=False).code == 2
+
+
+# ---- Repair ----
+
+@pytest.fixture
+def other(filled, folder):
+    """A store with the same in it."""
+    copy = Store(folder / "other")
+    shutil.copytree(filled.path, copy.path)
+    return copy
+
+
+def repair(store, *args):
+    """Exit code, what was done, faults, and the summary."""
+    result = store.cairn("fsck", "--json", "--read-data", "--repair", *args, check=False)
+    values = result.json()
+    done = [value["repair"] for value in values if "repair" in value]
+    return result.code, done, [value for value in values if "kind" in value], values[-1]
+
+
+def assert_repaired(store, sample, folder, *args):
+    roots = {"sample", "sub", "one"}
+    code, done, _, summary = repair(store, *args)
+    assert (code, summary["clean"], summary["repaired"]) == (10, True, True)
+    assert done
+    assert fsck(store, "--read-data")[0] == 0
+    assert set(store.roots()) == roots
+    store.cairn("export", "sample", folder / "out")
+    assert_same_tree(sample, folder / "out")
+    # What was repaired is in the packs as well.
+    store.cairn("reindex")
+    assert fsck(store, "--read-data")[0] == 0
+    assert set(store.roots()) == roots
+    return done
+
+
+def quarantined(store):
+    return sorted(path.name for path in (store.path / "quarantine").glob("*/*"))
+
+
+def test_nothing_to_repair(filled):
+    code, done, faults, summary = repair(filled)
+    assert (code, done, faults) == (0, [], [])
+    assert (summary["clean"], summary["repaired"]) == (True, False)
+    assert not (filled.path / "quarantine").exists()
+    assert filled.cairn("fsck", "--from", "x", check=False).code == 2
+
+
+def test_repair_content(filled, other, sample, folder):
+    flip(pack_of(filled), pack_of(filled).read_bytes().index(b"only in sub\n") + 5)
+    code, _, faults, summary = repair(filled)
+    assert code == 4
+    assert [fault["kind"] for fault in faults] == ["object", "missing"]
+    assert summary["affected"] == ["sample", "sub"]
+    assert [name.endswith(".record") for name in quarantined(filled)] == [True]
+    # Not lost for ever.
+    assert_repaired(filled, sample, folder, "--from", other.path)
+
+
+def test_repair_header(filled, sample, folder):
+    """The content is still there, and nobody else is needed."""
+    pack = pack_of(filled).read_bytes()
+    flip(pack_of(filled), pack.rindex(b"cRec", 0, pack.index(b"only in sub\n")) + 20)
+    done = assert_repaired(filled, sample, folder)
+    assert any("from what was left" in text for text in done)
+
+
+def test_repair_large_file(filled, other, sample, folder):
+    flip(large_of(filled), 100)
+    assert_repaired(filled, sample, folder, "--from", f"file://{other.path}")
+    assert [len(name) for name in quarantined(filled)] == [64]
+
+
+def test_repair_outboard(filled, sample, folder):
+    pack = pack_of(filled).read_bytes()
+    outboards = [m.start() for m in re.finditer(b"cRec....\3", pack, re.S)]
+    flip(pack_of(filled), outboards[-1] + 100)
+    assert_repaired(filled, sample, folder)
+    assert quarantined(filled) == []
+
+
+def test_repair_many(filled, other, sample, folder):
+    """All objects are lost at once, so that trees have to be fetched from above."""
+    pack_of(filled).unlink()
+    code, _, _, summary = repair(filled)
+    # The index had the names.
+    assert (code, summary["affected"]) == (4, ["one", "sample", "sub"])
+    assert_repaired(filled, sample, folder, "--from", other.path)
+
+
+def test_repair_directories(filled, other, sample, folder):
+    """Only the objects below tell what is missing."""
+    with open(pack_of(filled), "r+b") as f:
+        pack = f.read()
+        # Headers and contents of all Directories.
+        for m in re.finditer(b"cRec....\2", pack, re.S):
+            f.seek(m.start())
+            f.write(bytes(80))
+    assert_repaired(filled, sample, folder, "--from", other.path)
+
+
+@pytest.mark.parametrize("harm", ["lost", "damaged", "value", "pack"])
+def test_repair_index(filled, sample, folder, harm):
+    index = filled.path / "index/data.mdb"
+    if harm == "lost":
+        shutil.rmtree(filled.path / "index")
+    elif harm == "damaged":
+        index.write_bytes(b"\x5a" * 50000)
+    elif harm == "value":
+        for found in re.finditer(b"one[\n\x12]", index.read_bytes()):
+            flip(index, found.start() + 10)
+    else:
+        flip(pack_of(filled), 40)
+    assert_repaired(filled, sample, folder)
+    assert "index" in quarantined(filled) or harm == "lost"
+
+
+def test_repair_format(filled, sample, folder):
+    flip(filled.path / "format", 3)
+    code, (fault,), _ = fsck(filled)
+    assert (code, fault["kind"], fault["file"]) == (4, "format", "format")
+    assert_repaired(filled, sample, folder)
+    assert quarantined(filled) == ["format"]
+
+
+@pytest.mark.parametrize("change", ["put", "removal"])
+def test_repair_log(filled, sample, folder, change):
+    """A change of a name that no pack has any more is written again."""
+    filled.add(sample / "two", "gone")
+    filled.cairn("roots", "remove", "gone")
+    pack = pack_of(filled).read_bytes()
+    # Behind the length of the key.
+    flip(pack_of(filled), pack.rindex(b"\4gone" if change == "removal" else b"\3one") + 2)
+    code, (fault,), _ = fsck(filled)
+    assert (code, fault["kind"]) == (4, "log")
+    assert ("gone" if change == "removal" else "one") in fault["message"]
+    assert_repaired(filled, sample, folder)
+
+
+def test_repair_in_use(filled, mount):
+    m = mount(filled)
+    flip(pack_of(filled), 40)
+    result = filled.cairn("fsck", "--repair", check=False)
+    assert result.code == 5
+    assert "in use" in result.err
+    assert m.stop() == 0

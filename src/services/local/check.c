@@ -44,6 +44,7 @@ void store_check_report_done(struct store_check_report *r)
 
 		free(f->file);
 		free(f->text);
+		free(f->key);
 		free_names(f->names, f->name_count);
 	}
 	free(r->faults);
@@ -69,6 +70,10 @@ static uint64_t add_locked(struct check *c, const struct store_fault *f)
 	r->faults[r->fault_count] = *f;
 	r->faults[r->fault_count].file = f->file ? xstrdup(f->file) : NULL;
 	r->faults[r->fault_count].text = xstrdup(f->text);
+	if (f->key) {
+		r->faults[r->fault_count].key = xmalloc(f->key_len);
+		memcpy(r->faults[r->fault_count].key, f->key, f->key_len);
+	}
 	return r->fault_count++;
 }
 
@@ -206,8 +211,21 @@ static int check_open_store(struct check *c, struct error *err)
 
 static int run_check(struct check *c, const char *path, struct error *err)
 {
+	char format[] = "format";
 	struct error why;
-	int rc = local_store_get(&c->store, path, STORE_READ_ONLY, &why);
+	int rc = check_format(path, &why);
+
+	if (rc < 0 && why.code == ERROR_CORRUPT) {
+		check_add(c, &(struct store_fault){.kind = STORE_FAULT_FORMAT,
+						   .file = format,
+						   .text = why.text});
+		return 0;
+	}
+	if (rc < 0) {
+		*err = why;
+		return rc;
+	}
+	rc = local_store_get(&c->store, path, STORE_READ_ONLY, &why);
 
 	if (rc == 0) {
 		rc = check_open_store(c, &why);

@@ -42,6 +42,19 @@ void check_add_index(struct check *c, const char *fmt, ...) printf_like(2, 3);
 int check_canceled(const struct check *c, struct error *err);
 void check_count(struct check *c, uint64_t objects, uint64_t bytes);
 
+/*
+ * The format file: ERROR_CORRUPT when the packs say that this is a store, and the file does not
+ * say which.
+ */
+int check_format(const char *path, struct error *err);
+/*
+ * Asker: the id that most packs of a folder say is the store's; how many do, and how many of
+ * them say `other`.
+ */
+int check_pack_ids(int dirfd, const char *path, uint8_t id[STORE_ID_SIZE],
+		   const uint8_t other[STORE_ID_SIZE], size_t *most, size_t *others,
+		   struct error *err);
+
 /* Fills packs anew, keeping what is known of those that were there. */
 int check_load_packs(struct check *c, struct error *err);
 /* NULL: the index knows no such pack. */

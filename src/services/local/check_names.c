@@ -19,6 +19,7 @@
 
 /* The last change of a name that the packs hold. */
 struct last_change {
+	struct buffer key;
 	uint64_t sequence;
 	bool removal, matched;
 	struct digest value;
@@ -172,6 +173,8 @@ static void keep_change(struct log *log, const struct table_change *change)
 			.name = log->table->table == INDEX_ROOTS
 					? xstrdup(bytes_printable(change->key))
 					: hex_of(change->key)};
+		buffer_append(&log->changes[log->count - 1].key, change->key.ptr,
+			      change->key.len);
 		known = digest_map_get(&log->map, &key);
 	}
 	struct last_change *last = &log->changes[*known];
@@ -236,33 +239,45 @@ static int read_changes(struct log *log, struct error *err)
 /* Names on which index and log disagree: digests of keys, and a message for each. */
 struct differences {
 	struct digest_map map;
-	char **texts;
+	struct store_fault *faults;
 	size_t count;
 };
 
 static void differences_done(struct differences *d)
 {
 	for (size_t i = 0; i < d->count; i++) {
-		free(d->texts[i]);
+		free(d->faults[i].text);
+		free(d->faults[i].key);
 	}
-	free(d->texts);
+	free(d->faults);
 	digest_map_done(&d->map);
 	*d = (struct differences){0};
 }
 
 /* before: what differed in the look before, or NULL: only what differs still counts. */
 static void add_difference(struct differences *d, const struct differences *before,
-			   const struct digest *key, char *text)
+			   const struct log *log, struct bytes key, char *text)
 {
-	if (before && !digest_map_get(&before->map, key)) {
+	struct digest digest;
+
+	digest_of(&digest, key);
+	if (before && !digest_map_get(&before->map, &digest)) {
 		free(text);
 		return;
 	}
 	if ((d->count & (d->count - 1)) == 0) {
-		d->texts = xrealloc(d->texts, MAX(2 * d->count, (size_t)1) * sizeof(*d->texts));
+		d->faults =
+			xrealloc(d->faults, MAX(2 * d->count, (size_t)1) * sizeof(*d->faults));
 	}
-	digest_map_put(&d->map, key, d->count);
-	d->texts[d->count++] = text;
+	digest_map_put(&d->map, &digest, d->count);
+	struct store_fault *f = &d->faults[d->count++];
+
+	*f = (struct store_fault){.kind = STORE_FAULT_LOG,
+				  .text = text,
+				  .key = xmalloc(key.len),
+				  .key_len = key.len,
+				  .is_root = log->table->table == INDEX_ROOTS};
+	memcpy(f->key, key.ptr, key.len);
 }
 
 static void compare_name(const struct log *log, const struct name_list *l, size_t i,
@@ -285,7 +300,7 @@ static void compare_name(const struct log *log, const struct name_list *l, size_
 			      DIGEST_SIZE) == 0)) {
 		return;
 	}
-	add_difference(out, before, &key,
+	add_difference(out, before, log, n->key,
 		       xasprintf("no whole change in the packs gives \"%s\" what the index "
 				 "says; a new index would not have it so",
 				 n->name));
@@ -306,7 +321,7 @@ static void compare(struct log *log, const struct name_list *l, size_t first,
 			slot->used ? &log->changes[slot->value] : NULL;
 
 		if (change && !change->matched && !change->removal) {
-			add_difference(out, before, &slot->key,
+			add_difference(out, before, log, buffer_bytes(&change->key),
 				       xasprintf("the packs have \"%s\", which the index lacks",
 						 change->name));
 		}
@@ -391,8 +406,7 @@ static int check_table(struct log *log, struct checked_names *names, struct erro
 		before = after;
 	}
 	for (size_t i = 0; rc >= 0 && i < old.count; i++) {
-		check_add(log->check,
-			  &(struct store_fault){.kind = STORE_FAULT_LOG, .text = old.texts[i]});
+		check_add(log->check, &old.faults[i]);
 	}
 	differences_done(&old);
 	digest_map_done(&values);
@@ -404,6 +418,7 @@ static void log_done(struct log *log)
 {
 	for (size_t i = 0; i < log->count; i++) {
 		free(log->changes[i].name);
+		buffer_done(&log->changes[i].key);
 	}
 	free(log->changes);
 	digest_map_done(&log->map);

@@ -74,6 +74,13 @@ void local_store_free(struct local_store *s);
 /* The store itself, shared with all who have it open in this process. */
 int local_store_get(struct local_store **out, const char *path, unsigned flags,
 		    struct error *err);
+/*
+ * Makes the index again, of a store that local_store_open_alone() gave. The old one goes, or
+ * goes to `aside` below the store's folder.
+ */
+int local_index_rebuild(struct local_store *s, const char *aside, struct store_rebuilt *out,
+			struct error *err);
+
 struct local_store *local_store_ref(struct local_store *s);
 void local_store_unref(struct local_store *s);
 

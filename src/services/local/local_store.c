@@ -11,13 +11,11 @@
 #include <unistd.h>
 
 #include "base/io.h"
-#include "base/text.h"
+#include "services/local/format_file.h"
 #include "services/local/local_internal.h"
 #include "services/local/local_stage.h"
 #include "services/local/name_guard.h"
 
-#define STORE_FORMAT_VERSION 1
-#define FORMAT_SIZE_MAX 256
 #define PACKS_OPEN_MAX 4096
 #define FILES_OPEN_MAX 512
 
@@ -28,57 +26,17 @@
 static pthread_mutex_t open_stores_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct local_store *open_stores;
 
-/* ---- the format file ---- */
+static int read_format(struct local_store *s, struct error *err)
+{
+	return format_file_read(s->dirfd, s->path, s->id, err);
+}
 
 static int write_format(struct local_store *s, struct error *err)
 {
-	char hex[2 * STORE_ID_SIZE + 1], text[FORMAT_SIZE_MAX];
-
 	if (getrandom(s->id, STORE_ID_SIZE, 0) != STORE_ID_SIZE) {
 		return error_set_errno(err, errno, "cannot make a store id");
 	}
-	hex_encode(hex, bytes_of(s->id, STORE_ID_SIZE));
-	snprintf(text, sizeof(text), "cairn store %d\nid %s\n", STORE_FORMAT_VERSION, hex);
-	return write_file_durably(s->dirfd, "format", bytes_of_string(text), err);
-}
-
-static int parse_format(struct local_store *s, struct bytes text, struct error *err)
-{
-	static const char head[] = "cairn store ";
-	size_t head_len = sizeof(head) - 1;
-	char digits[16] = "", *end;
-
-	if (text.len <= head_len || memcmp(text.ptr, head, head_len) != 0) {
-		return error_set(err, ERROR_INVALID, "%s is not a cairn store", s->path);
-	}
-	memcpy(digits, text.ptr + head_len, MIN(text.len - head_len, sizeof(digits) - 1));
-	unsigned long version = strtoul(digits, &end, 10);
-
-	if (version != STORE_FORMAT_VERSION) {
-		return error_set(err, ERROR_UNSUPPORTED,
-				 "%s has store format %lu; this program knows format %d",
-				 s->path, version, STORE_FORMAT_VERSION);
-	}
-	size_t id_at = head_len + (size_t)(end - digits) + strlen("\nid ");
-
-	if (text.len != id_at + 2 * STORE_ID_SIZE + 1 ||
-	    !hex_decode(s->id, STORE_ID_SIZE, bytes_of(text.ptr + id_at, 2 * STORE_ID_SIZE))) {
-		return error_set(err, ERROR_CORRUPT, "%s/format is damaged", s->path);
-	}
-	return 0;
-}
-
-/* Asker: 0 when there is no store yet. */
-static int read_format(struct local_store *s, struct error *err)
-{
-	struct buffer text cleanup(buffer_done) = {0};
-	int rc = read_small_file(s->dirfd, "format", FORMAT_SIZE_MAX, &text, err);
-
-	if (rc > 0) {
-		rc = parse_format(s, buffer_bytes(&text), err);
-		return rc ? rc : 1;
-	}
-	return rc;
+	return format_file_write(s->dirfd, s->id, err);
 }
 
 /* ---- opening ---- */

@@ -19,7 +19,12 @@ int local_store_rebuild(const char *path, struct store_rebuilt *out, struct erro
 
 struct store_check_options;
 struct store_check_report;
+struct store_repair_options;
 
 /* See store_check(). */
 int local_store_check(const char *path, const struct store_check_options *o,
 		      struct store_check_report *out, struct error *err);
+/* See store_repair(). */
+int local_store_repair(const char *path, const struct store_repair_options *o,
+		       struct store_check_report *before, struct store_check_report *after,
+		       struct error *err);

@@ -155,6 +155,20 @@ int logged_write_remove(struct logged_write *w, struct bytes key, struct error *
 	return rc ? rc : 1;
 }
 
+int logged_write_again(struct logged_write *w, struct bytes key, bool removal,
+		       struct error *err)
+{
+	struct table_change change = {.key = key};
+	int rc = index_write_get(w->index, w->table->table, key, &change.value, err);
+
+	if (rc < 0 || (rc == 0 && !removal)) {
+		return rc;
+	}
+	change.removal = rc == 0;
+	rc = log_change(w, &change, err);
+	return rc ? rc : 1;
+}
+
 int logged_write_end(struct logged_write *w, int rc, struct error *err)
 {
 	int failed = MIN(rc, 0);

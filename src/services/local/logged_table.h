@@ -56,5 +56,10 @@ int logged_write_put(struct logged_write *w, struct bytes key, struct bytes valu
 		     struct error *err);
 /* Asker: 0 when there is no such key. */
 int logged_write_remove(struct logged_write *w, struct bytes key, struct error *err);
+/* Asker: logs once more what the index says of a key: its value or, if removal, that there is
+ * none.
+ */
+int logged_write_again(struct logged_write *w, struct bytes key, bool removal,
+		       struct error *err);
 /* Ends the write: gives it up when rc is negative. Returns rc, or why it could not commit. */
 int logged_write_end(struct logged_write *w, int rc, struct error *err);

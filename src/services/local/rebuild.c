@@ -312,7 +312,19 @@ static int place_index(struct local_store *s)
 	return renameat(s->dirfd, NEW_INDEX, s->dirfd, "index");
 }
 
-static int swap_index(struct local_store *s, struct error *err)
+/* Where place_index() left the old one, if there was one, it gets another name. */
+static int put_aside(struct local_store *s, const char *aside, struct error *err)
+{
+	if (renameat(s->dirfd, NEW_INDEX, s->dirfd, aside) == 0 ||
+	    (errno == ENOENT &&
+	     (renameat(s->dirfd, OLD_INDEX, s->dirfd, aside) == 0 || errno == ENOENT))) {
+		return 0;
+	}
+	return error_set_errno(err, errno, "cannot put the old index of %s aside", s->path);
+}
+
+/* aside: where the old one goes, to stay there; NULL: it goes. */
+static int swap_index(struct local_store *s, const char *aside, struct error *err)
 {
 	int rc = local_folder_sync(s, NEW_INDEX, err);
 
@@ -324,6 +336,9 @@ static int swap_index(struct local_store *s, struct error *err)
 				       s->path);
 	}
 	rc = sync_directory(s->dirfd, err);
+	if (rc == 0 && aside) {
+		rc = put_aside(s, aside, err);
+	}
 	if (rc == 0) {
 		local_index_remove(s, OLD_INDEX);
 		local_index_remove(s, NEW_INDEX);
@@ -348,17 +363,13 @@ static int fill_index(struct rebuild *r, struct error *err)
 	return rc;
 }
 
-int local_store_rebuild(const char *path, struct store_rebuilt *out, struct error *err)
+int local_index_rebuild(struct local_store *s, const char *aside, struct store_rebuilt *out,
+			struct error *err)
 {
-	struct local_store *s;
 	struct store_rebuilt result = {0};
-	int rc = local_store_open_alone(&s, path, err);
-
-	if (rc) {
-		return rc;
-	}
 	struct rebuild r = {.store = s, .result = &result};
-	char *index_path cleanup(cleanup_free) = xasprintf("%s/%s", path, NEW_INDEX);
+	char *index_path cleanup(cleanup_free) = xasprintf("%s/%s", s->path, NEW_INDEX);
+	int rc = 0;
 
 	local_index_remove(s, OLD_INDEX);
 	local_index_remove(s, NEW_INDEX);
@@ -374,11 +385,22 @@ int local_store_rebuild(const char *path, struct store_rebuilt *out, struct erro
 	index_close(s->index);
 	s->index = NULL;
 	if (rc == 0) {
-		rc = swap_index(s, err);
+		rc = swap_index(s, aside, err);
 	}
-	local_store_free(s);
 	if (rc == 0) {
 		*out = result;
+	}
+	return rc;
+}
+
+int local_store_rebuild(const char *path, struct store_rebuilt *out, struct error *err)
+{
+	struct local_store *s;
+	int rc = local_store_open_alone(&s, path, err);
+
+	if (rc == 0) {
+		rc = local_index_rebuild(s, NULL, out, err);
+		local_store_free(s);
 	}
 	return rc;
 }
