@@ -273,6 +273,13 @@ int write_file_durably(int dirfd, const char *name, struct bytes content, struct
 	return sync_directory(dirfd, err);
 }
 
+#define PIPE_SIZE (1 << 20)
+
+void widen_pipe(int fd)
+{
+	(void)fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE);
+}
+
 void close_inherited(int kept)
 {
 	const int first = STDERR_FILENO + 1;

@@ -25,6 +25,12 @@ ssize_t pread_full(int fd, void *buf, size_t len, off_t offset);
 int write_full(int fd, const void *buf, size_t len);
 int pwrite_full(int fd, const void *buf, size_t len, off_t offset);
 
+/*
+ * Makes room in a pipe, so that writer and reader take turns less often. What is no pipe, or
+ * may not grow, stays as it is.
+ */
+void widen_pipe(int fd);
+
 /* Zeros in a row that pwrite_sparse() makes a hole of: so many, or more. */
 #define HOLE_SIZE_MIN ((size_t)64 << 10)
 /*

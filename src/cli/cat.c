@@ -49,6 +49,7 @@ static int run_cat(struct cli *cli, const struct cli_command *command, int argc,
 	}
 	int r = cli_open_store(cli, STORE_READ_ONLY, &store, &err);
 
+	widen_pipe(STDOUT_FILENO);
 	for (int i = optind; r == 0 && i < argc; i++) {
 		r = cat_one(&store, argv[i], &err);
 	}

@@ -1,11 +1,11 @@
 #include "nix/nar_source.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
-#define PIPE_SIZE (1 << 20)
+#include "base/io.h"
+
 /* Between two looks at whether the reading is to be given up. */
 #define WAIT_MS 100
 
@@ -48,8 +48,7 @@ static int read_fd(struct nar_source *s, void *buf, size_t len, size_t *got, str
 void nar_fd_source_init(struct nar_fd_source *s, int fd, const atomic_bool *cancel)
 {
 	*s = (struct nar_fd_source){.base.read = read_fd, .fd = fd, .cancel = cancel};
-	/* Fewer changes between writer and reader; what is no pipe refuses. */
-	(void)fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE);
+	widen_pipe(fd);
 }
 
 static int read_hashed(struct nar_source *s, void *buf, size_t len, size_t *got,

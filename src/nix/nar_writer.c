@@ -1,7 +1,6 @@
 #include "nix/nar_writer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 
 #include "base/io.h"
@@ -10,7 +9,6 @@
 
 /* Pieces under way: enough that no thread waits for another, few enough for a CPU's cache. */
 #define SLOTS 8
-#define PIPE_SIZE (1 << 20)
 
 /* The blob that several pieces are of, where the store has no cheap ranges. */
 struct large_blob {
@@ -214,8 +212,7 @@ int nar_write_fd(struct store *store, const struct node *node, int fd,
 {
 	struct fd_sink sink = {.base.write = write_to_fd, .fd = fd};
 
-	/* Fewer changes between writer and reader; what is no pipe refuses. */
-	(void)fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE);
+	widen_pipe(fd);
 	return nar_write(store, node, &sink.base, options, err);
 }
 
