@@ -195,7 +195,8 @@ def count_junit(cell, path):
 # waited for.
 LONG_TESTS = [PROJECT / "tests/e2e" / name
               for name in ("test_bench.py", "test_rpc_bad_peer.py", "test_rpc_faults.py",
-                           "test_scale.py", "test_stress.py", "test_virtiofs_guest.py")]
+                           "test_scale.py", "test_stress.py", "test_torture.py",
+                           "test_virtiofs_guest.py")]
 
 
 # What privileges change, beside test_plain_user.py.
