@@ -360,9 +360,12 @@ static void test_found_by_others(void **state)
 	check_absent(f->store.path_infos, text("k"));
 }
 
-/* The store as it was before there were tables of records. */
+/* The store, which is empty, as it was before there were tables of records, and checks. */
 static void remove_table(struct fixture *f)
 {
+	static const char *const added[] = {"checked-path-infos", "checked-roots",
+					    "checked-packs", "checked-meta"};
+	static const char *const instead[] = {"roots", "packs", "meta"};
 	char *path cleanup(cleanup_free) = xasprintf("%s/store/index", f->dir);
 	MDB_env *env;
 	MDB_txn *txn;
@@ -373,8 +376,13 @@ static void remove_table(struct fixture *f)
 	mdb_env_set_mapsize(env, (size_t)1 << 30);
 	assert_int_equal(mdb_env_open(env, path, 0, 0644), 0);
 	assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
-	assert_int_equal(mdb_dbi_open(txn, "checked-path-infos", 0, &table), 0);
-	assert_int_equal(mdb_drop(txn, table, 1), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(added); i++) {
+		assert_int_equal(mdb_dbi_open(txn, added[i], 0, &table), 0);
+		assert_int_equal(mdb_drop(txn, table, 1), 0);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(instead); i++) {
+		assert_int_equal(mdb_dbi_open(txn, instead[i], MDB_CREATE, &table), 0);
+	}
 	assert_int_equal(mdb_txn_commit(txn), 0);
 	mdb_env_close(env);
 }

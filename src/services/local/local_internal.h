@@ -142,8 +142,8 @@ int local_locate(struct local_view *v, enum index_table table, const struct dige
 /*
  * What was to be read at *l, where local_locate() had found it, could not be: with this code,
  * and err says why. Asker: 1 when the object is somewhere else by now, since its pack was
- * compacted (then *l is changed, and the caller tries again), 0 when it was collected; otherwise
- * the failure is returned as it was.
+ * compacted (then *l is changed, and the caller tries again), 0 when it was collected;
+ * otherwise the failure is returned as it was.
  */
 int local_relocate(struct local_view *v, enum index_table table, const struct digest *digest,
 		   struct location *l, int failure, struct error *err);
