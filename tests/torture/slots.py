@@ -95,10 +95,8 @@ class Slot:
                 fault = self.torture.ledgers[number].settle(name, found.get(name))
                 if fault:
                     raise Fault(f"{store.path}: {fault}")
-            names = self.held(number)
-            if names:
-                # Walks the trees: exits with 5 when something is missing.
-                store.cairn("du", "-b", *names)
+            # Beside the other slots, which go on.
+            store.cairn("fsck", "--quiet")
 
     # ---- What may be done ----
 
@@ -209,9 +207,7 @@ class Slot:
                  *2 * [self.do_push], self.do_pull, *2 * [self.do_push_to_daemon]]
         if self.torture.has_command("gc"):
             found += 3 * [self.do_gc]
-        if self.torture.has_command("fsck"):
-            found += [self.do_repair]
-        return found
+        return [*found, *2 * [self.do_repair]]
 
     def work(self):
         """Until somebody says that it is over, or something is wrong."""

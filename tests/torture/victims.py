@@ -49,10 +49,9 @@ class Victim:
         self.how, self.when = plan
         self.counter = pathlib.Path(counter)
         self.counter.write_bytes(bytes(8))
-        # Sanitizers want to be loaded first.
-        self.shim = SHIM.exists() and not os.environ.get("ASAN_OPTIONS")
         env = {"CAIRN_KILL_COUNTER": os.fspath(self.counter)}
-        if self.shim:
+        # Sanitizers want to be loaded first.
+        if not {"ASAN_OPTIONS", "TSAN_OPTIONS"} & set(os.environ):
             env["LD_PRELOAD"] = os.fspath(SHIM)
         if self.how == CALL:
             env["CAIRN_KILL_AT"] = str(self.when)
