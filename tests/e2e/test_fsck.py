@@ -139,6 +139,23 @@ def test_damaged_index(filled, offset):
     assert faults[0]["kind"] == "index"
 
 
+@pytest.mark.parametrize("pages", [0, 1, 2, 4])
+def test_truncated_index(filled, folder, pages):
+    """What LMDB maps and believes may lead past the end of its file."""
+    path = filled.path / "index/data.mdb"
+    assert path.stat().st_size > 8 * 4096
+    os.truncate(path, pages * 4096)
+    code, faults, _ = fsck(filled)
+    assert code == 4
+    assert {fault["kind"] for fault in faults} == {"index"}
+    write(folder / "new", b"new")
+    for args in (["roots"], ["nar", "dump", "sample"], ["import", folder / "new"]):
+        result = filled.cairn(*args, check=False)
+        assert result.code == 4, result
+        assert "index" in result.err
+    assert path.stat().st_size == pages * 4096
+
+
 def test_lost_index(filled):
     shutil.rmtree(filled.path / "index")
     code, faults, _ = fsck(filled)

@@ -2,7 +2,7 @@
 
 /*
  * The index of a local store: ordered tables of small keys and values in one LMDB environment.
- * Only index.c and index_tables.c know LMDB.
+ * Only index.c, index_read.c and index_tables.c know LMDB.
  *
  * Any thread may read; each read sees one committed state. There is one writer at a time over
  * all processes: index_write_begin waits for it. A write belongs to the thread that began it.
@@ -30,6 +30,7 @@ enum index_table {
 /* Address space set aside for the index: enough for two billion objects. */
 #define INDEX_MAP_SIZE ((size_t)256 << 30)
 #define INDEX_KEY_MAX 511
+#define INDEX_VALUE_MAX ((size_t)33 << 20)
 #define INDEX_READERS_MAX 2048
 
 struct index;

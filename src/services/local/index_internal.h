@@ -1,6 +1,6 @@
 #pragma once
 
-/* What index.c and index_tables.c share: the two files that know LMDB. */
+/* What the files share that know LMDB: index.c, index_read.c and index_tables.c. */
 
 #include <lmdb.h>
 #include <pthread.h>
@@ -33,6 +33,16 @@ struct index {
 /* Tables, and those that older programs made. */
 #define INDEX_TABLES_MAX (2 * INDEX_TABLE_COUNT)
 
+/*
+ * LMDB believes its pages: damaged ones can lead past the end of the file, or to where it gives
+ * the process up. Here the call is left then, and this is false. What is read is copied inside
+ * as well. For calls that only read.
+ */
+bool index_guarded(struct index *ix, void (*run)(void *context), void *context);
+/* The error for that. */
+int index_pages_lie(struct error *err);
+/* Lets go of pages from time to time. */
+void index_count_access(struct index *ix);
 int index_lmdb_error(struct error *err, int rc, const char *what);
 
 static inline MDB_val val_of(struct bytes b)

@@ -180,7 +180,10 @@ static int open_index(struct local_store *s, bool create, struct error *err)
 	char *path cleanup(cleanup_free) = xasprintf("%s/index", s->path);
 	char *data cleanup(cleanup_free) = xasprintf("%s/data.mdb", path);
 
-	if (!create && access(data, F_OK) != 0) {
+	struct stat st;
+
+	/* An empty file would become an empty index. */
+	if (!create && (stat(data, &st) != 0 || st.st_size == 0)) {
 		return error_set(
 			err, ERROR_CORRUPT,
 			"store %s has lost its index; `cairn reindex` makes a new one from "
