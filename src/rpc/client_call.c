@@ -18,6 +18,8 @@ struct client_call {
 	bool ended;     /* the status is there */
 	gpr_timespec until;
 	size_t progress; /* bytes since `until` was set */
+	struct client_stop *stop;
+	struct client_call *next_of_stop;
 };
 
 static void *tag_of(unsigned tag)
@@ -207,10 +209,75 @@ int client_call_receive_one(struct client_call *call, struct buffer *reply, stru
 				   call->channel->address);
 }
 
+/* ---- Stopping ---- */
+
+struct client_stop {
+	pthread_mutex_t lock; /* guards the rest */
+	bool stopped;
+	struct client_call *calls;
+};
+
+struct client_stop *client_stop_new(void)
+{
+	struct client_stop *s = xcalloc(1, sizeof(*s));
+
+	pthread_mutex_init(&s->lock, NULL);
+	return s;
+}
+
+void client_stop_free(struct client_stop *s)
+{
+	if (s) {
+		pthread_mutex_destroy(&s->lock);
+		free(s);
+	}
+}
+
+void client_stop_all(struct client_stop *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->stopped = true;
+	for (struct client_call *c = s->calls; c; c = c->next_of_stop) {
+		grpc_library.grpc_call_cancel(c->call, NULL);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+int client_call_obey(struct client_call *call, struct client_stop *stop, struct error *err)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&stop->lock);
+	if (stop->stopped) {
+		rc = error_set(err, ERROR_CANCELED, "%s: stopped", call->channel->address);
+	} else {
+		call->stop = stop;
+		call->next_of_stop = stop->calls;
+		stop->calls = call;
+	}
+	pthread_mutex_unlock(&stop->lock);
+	return rc;
+}
+
+static void leave_stop(struct client_call *call)
+{
+	struct client_call **at = &call->stop->calls;
+
+	pthread_mutex_lock(&call->stop->lock);
+	while (*at != call) {
+		at = &(*at)->next_of_stop;
+	}
+	*at = call->next_of_stop;
+	pthread_mutex_unlock(&call->stop->lock);
+}
+
 void client_call_free(struct client_call *call)
 {
 	if (!call) {
 		return;
+	}
+	if (call->stop) {
+		leave_stop(call);
 	}
 	if (!call->ended) {
 		grpc_library.grpc_call_cancel(call->call, NULL);

@@ -9,6 +9,18 @@
 
 struct client_call;
 
+/*
+ * What other threads end calls by that somebody waits in. Shared and thread-safe; every call
+ * that obeys it is freed before it is.
+ */
+struct client_stop;
+
+struct client_stop *client_stop_new(void);
+/* NULL is allowed. */
+void client_stop_free(struct client_stop *s);
+/* Its calls, also those to come, end with ERROR_CANCELED. */
+void client_stop_all(struct client_stop *s);
+
 int client_call_start(struct client_channel *c, const char *method, struct client_call **out,
 		      struct error *err);
 /*
@@ -26,6 +38,9 @@ int client_call_send_end(struct client_call *call, struct error *err);
 int client_call_receive(struct client_call *call, struct bytes *message, struct error *err);
 /* The one reply to what was sent, appended: anything else than one is ERROR_CORRUPT. */
 int client_call_receive_one(struct client_call *call, struct buffer *reply, struct error *err);
+/* From now on. ERROR_CANCELED when it was to stop already; then the call is only to be freed.
+ */
+int client_call_obey(struct client_call *call, struct client_stop *stop, struct error *err);
 /* Gives up what has not ended. NULL is allowed. */
 void client_call_free(struct client_call *call);
 DEFINE_CLEANUP(cleanup_client_call, struct client_call *, client_call_free)

@@ -96,7 +96,8 @@ struct attempt {
 	struct buffer *reply;
 	peer_take take;
 	void *context;
-	bool taken; /* take was called */
+	bool taken;               /* take was called */
+	struct client_stop *stop; /* or NULL */
 	struct client_question *questions;
 	size_t count;
 };
@@ -206,6 +207,9 @@ static int run_stream(struct attempt *a, const char *path, struct error *err)
 	struct bytes message;
 	int rc = client_call_start(a->peer->channel, path, &call, err);
 
+	if (rc == 0 && a->stop) {
+		rc = client_call_obey(call, a->stop, err);
+	}
 	if (rc == 0) {
 		rc = client_call_send(call, a->request, true, err);
 	}
@@ -220,8 +224,9 @@ static int run_stream(struct attempt *a, const char *path, struct error *err)
 	return rc < 0 ? rc : 0;
 }
 
-int peer_stream(struct peer *p, const struct peer_method *method, struct bytes request,
-		peer_take take, void *context, struct error *err)
+int peer_stream_stoppable(struct peer *p, const struct peer_method *method,
+			  struct bytes request, peer_take take, void *context,
+			  struct client_stop *stop, struct error *err)
 {
 	struct attempt a = {
 		.peer = p,
@@ -229,6 +234,7 @@ int peer_stream(struct peer *p, const struct peer_method *method, struct bytes r
 		.request = request,
 		.take = take,
 		.context = context,
+		.stop = stop,
 	};
 	int rc = run(&a, method, err);
 
@@ -236,6 +242,12 @@ int peer_stream(struct peer *p, const struct peer_method *method, struct bytes r
 		return 0;
 	}
 	return rc < 0 ? rc : 1;
+}
+
+int peer_stream(struct peer *p, const struct peer_method *method, struct bytes request,
+		peer_take take, void *context, struct error *err)
+{
+	return peer_stream_stoppable(p, method, request, take, context, NULL, err);
 }
 
 /* Any call that tells one name from the other: about what nobody has. */

@@ -55,6 +55,11 @@ typedef int (*peer_take)(void *context, struct bytes message, struct error *err)
 int peer_stream(struct peer *p, const struct peer_method *method, struct bytes request,
 		peer_take take, void *context, struct error *err);
 
+/* The same, which another thread can end. */
+int peer_stream_stoppable(struct peer *p, const struct peer_method *method,
+			  struct bytes request, peer_take take, void *context,
+			  struct client_stop *stop, struct error *err);
+
 /* A call to which messages are sent; not repeated. */
 int peer_upload(struct peer *p, const struct peer_method *method, struct client_call **out,
 		struct error *err);

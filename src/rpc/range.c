@@ -9,6 +9,8 @@
 /* Of span values, of blobs that were read from last: 32 bytes for each MiB of blob. */
 #define PROOFS_BYTES_MAX ((size_t)64 << 20)
 #define PROOFS_COUNT_MAX 1024
+/* Readers that fetch ahead; each takes some mebibytes for it (read_ahead.h). */
+#define PLACES_MAX 8
 
 /* ---- What is known of a large blob ---- */
 
@@ -25,6 +27,7 @@ struct range_source {
 	struct proof *newest;
 	size_t count;
 	size_t bytes;
+	unsigned places_taken;
 };
 
 struct range_source *range_source_new(struct peer *peer)
@@ -163,6 +166,25 @@ static bool is_size_proved(struct range_source *s, const struct proof *p)
 	return proved;
 }
 
+/* ---- Places ---- */
+
+bool range_source_take_place(struct range_source *s)
+{
+	pthread_mutex_lock(&s->lock);
+	bool taken = s->places_taken < PLACES_MAX;
+
+	s->places_taken += taken;
+	pthread_mutex_unlock(&s->lock);
+	return taken;
+}
+
+void range_source_give_place(struct range_source *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->places_taken--;
+	pthread_mutex_unlock(&s->lock);
+}
+
 /* ---- One range ---- */
 
 static struct proof *new_proof(const struct digest *digest)
@@ -179,7 +201,8 @@ static int take_message(void *context, struct bytes message, struct error *err)
 	return range_check_take(context, message, err);
 }
 
-static int read_once(struct range_source *s, struct range_check *c, struct error *err)
+static int read_once(struct range_source *s, struct range_check *c, struct client_stop *stop,
+		     struct error *err)
 {
 	struct buffer request cleanup(buffer_done) = {0};
 	struct read_range_request m = {
@@ -190,8 +213,8 @@ static int read_once(struct range_source *s, struct range_check *c, struct error
 	};
 
 	message_encode(&read_range_request_type, &m, &request);
-	int rc = peer_stream(s->peer, PEER_CAIRN("Objects/ReadRange"), buffer_bytes(&request),
-			     take_message, c, err);
+	int rc = peer_stream_stoppable(s->peer, PEER_CAIRN("Objects/ReadRange"),
+				       buffer_bytes(&request), take_message, c, stop, err);
 
 	if (rc > 0 && !range_check_complete(c)) {
 		rc = error_set(err, ERROR_CORRUPT, "blob %s: less than was asked for",
@@ -206,6 +229,7 @@ struct range {
 	uint64_t offset;
 	void *buf;
 	size_t len;
+	struct client_stop *stop; /* or NULL */
 	struct range_check check;
 };
 
@@ -221,7 +245,7 @@ static int read_range(struct range_source *s, struct range *r, struct proof **pr
 
 		p = p ? p : new_proof(r->digest);
 		range_check_init(&r->check, &p->known, r->offset, r->buf, r->len);
-		rc = read_once(s, &r->check, err);
+		rc = read_once(s, &r->check, r->stop, err);
 		if (rc > 0) {
 			keep_proof(s, p, r->check.saw_end);
 			*proof = p;
@@ -265,9 +289,11 @@ static int prove_size(struct range_source *s, const struct proof *p, struct erro
 }
 
 int range_source_read(struct range_source *s, const struct digest *digest, uint64_t offset,
-		      void *buf, size_t len, size_t *got, uint64_t *size, struct error *err)
+		      void *buf, size_t len, size_t *got, uint64_t *size,
+		      struct client_stop *stop, struct error *err)
 {
-	struct range r = {.digest = digest, .offset = offset, .buf = buf, .len = len};
+	struct range r = {
+		.digest = digest, .offset = offset, .buf = buf, .len = len, .stop = stop};
 	struct proof *p;
 	int rc = read_range(s, &r, &p, err);
 

@@ -240,7 +240,7 @@ static int read_cairn(struct question *q, struct error *err)
 	uint64_t size;
 
 	return range_source_read(q->remote->ranges, q->digest, q->offset, q->buf, q->len,
-				 q->got, &size, err);
+				 q->got, &size, NULL, err);
 }
 
 static int read_others(struct question *q, struct error *err)
