@@ -3,14 +3,17 @@
  *
  * What the reader takes is what the writer writes: it is put into a store, and its NAR, read
  * from there as a stream and in ranges, is the same bytes. What the reader refuses nobody
- * stores. The source gives pieces of changing sizes, so that everything is cut somewhere.
+ * stores, and a quarter of all is restored to the disk: nothing is there but in its place. The
+ * source gives pieces of changing sizes, so that everything is cut somewhere.
  */
 
-#include <stdint.h>
-#include <stdlib.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "nix/nar_ingest.h"
 #include "nix/nar_reader.h"
+#include "nix/nar_restore.h"
 #include "nix/nar_view.h"
 #include "nix/nar_writer.h"
 #include "services/memory.h"
@@ -129,6 +132,29 @@ static void check_stored(struct store *store, const struct nar_read *read, struc
 	check_view(store, node, nar);
 }
 
+static int remove_one(const char *path, const struct stat *st unused, int type unused,
+		      struct FTW *ftw unused)
+{
+	return remove(path);
+}
+
+static void check_restored(struct bytes nar)
+{
+	const char *where = getenv("TMPDIR");
+	struct memory_source source = source_of(nar);
+	char *folder cleanup(cleanup_free) =
+		xasprintf("%s/fuzz-XXXXXX", where ? where : "/dev/shm");
+	struct error err = {0};
+
+	check(mkdtemp(folder) != NULL);
+	char *place cleanup(cleanup_free) = xasprintf("%s/place", folder);
+
+	/* Names may be too long for this file system, or for a path: then it says so. */
+	result(nar_restore(&source.base, place, NULL, &err), &err);
+	nftw(place, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	check(rmdir(folder) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct bytes nar = bytes_of(data, size);
@@ -142,6 +168,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check((rc == 0) == readable(nar));
 	if (rc == 0) {
 		check_stored(&store, &read, nar);
+	}
+	if (size % 4 == 0) {
+		check_restored(nar);
 	}
 	root_node_done(&read.node);
 	store_close(&store);
