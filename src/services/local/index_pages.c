@@ -68,7 +68,7 @@ struct walk {
 	const char *name;
 	const struct tree *tree;
 	bool integer_keys;
-	/* Called for each entry; data may be NULL, when they lie in overflow pages. */
+	/* Called for each entry; overflow: where its data are, if its flags say so. */
 	void (*entry)(struct walk *w, const struct page_entry *n, uint64_t overflow);
 	struct level levels[DEPTH_MAX];
 	unsigned depth; /* levels in use */
@@ -349,7 +349,8 @@ static void visit_leaf(struct walk *w, const struct level *l)
 
 	for (unsigned i = 0; i < l->count && !w->stop; i++) {
 		struct page_entry n = node_at(l, i, true);
-		uint64_t overflow = n.flags & NODE_OVERFLOW ? get_le64(n.data.ptr) : 0;
+		bool elsewhere = n.flags & NODE_OVERFLOW;
+		uint64_t overflow = elsewhere ? get_le64(n.data.ptr) : 0;
 
 		if ((w->has_last &&
 		     compare_keys(w, n.key, bytes_of(w->last, w->last_len)) <= 0) ||
@@ -367,7 +368,7 @@ static void visit_leaf(struct walk *w, const struct level *l)
 		w->has_last = true;
 		w->has_low = false;
 		w->entries++;
-		if (overflow && !check_overflow(w, l->number, overflow, n.data_size)) {
+		if (elsewhere && !check_overflow(w, l->number, overflow, n.data_size)) {
 			continue;
 		}
 		if (w->entry) {
@@ -462,7 +463,7 @@ static void check_free(struct walk *w, const struct page_entry *n, uint64_t over
 	size_t count = (size_t)n->data_size / 8 - 1;
 	uint8_t *list cleanup(cleanup_free) = xmalloc((size_t)n->data_size);
 
-	if (!overflow) {
+	if (!(n->flags & NODE_OVERFLOW)) {
 		memcpy(list, n->data.ptr, n->data.len);
 	} else if (pread_full(p->fd, list, (size_t)n->data_size,
 			      (off_t)(overflow * p->page_size + PAGE_HEADER_SIZE)) !=
@@ -493,11 +494,11 @@ struct table {
 	struct tree tree;
 };
 
-static void keep_table(struct walk *w, const struct page_entry *n, uint64_t overflow)
+static void keep_table(struct walk *w, const struct page_entry *n, uint64_t overflow unused)
 {
 	struct table t = {0};
 
-	if (n->flags != NODE_TREE || overflow || n->data_size != TREE_SIZE) {
+	if (n->flags != NODE_TREE || n->data_size != TREE_SIZE) {
 		fault(w->pages, w->levels[w->depth - 1].number,
 		      "has an entry that is no table");
 		return;
