@@ -3,7 +3,8 @@
  *
  * Input: a byte of flags (HOW_*), then steps that change a store which was good: a byte for the
  * kind, and what the kind takes. Whatever was done to it, nobody gets other bytes than those of
- * the digest, what is wrong is said, and what can still be read outlives those who write.
+ * the digest, what is wrong is said, and what can still be read outlives those who write. What
+ * somebody could not read, a check of the store finds.
  * LMDB's own pages are left alone: it does not check them.
  */
 
@@ -22,6 +23,7 @@
 #include "services/local/index.h"
 #include "services/local/local_store.h"
 #include "services/local/record.h"
+#include "services/store_check.h"
 
 #include "fuzz.h"
 
@@ -29,7 +31,7 @@
 #define LARGE_SIZE 300000u
 #define PACK_NAME "packs/00000001.pack"
 
-enum how { HOW_READ_ONLY = 1, HOW_REBUILD = 2, HOW_WRITE = 4 };
+enum how { HOW_READ_ONLY = 1, HOW_REBUILD = 2, HOW_WRITE = 4, HOW_CHECK = 8 };
 
 /* Places of what the good store has; numbers beyond are of the absent one. */
 enum object { SMALL, PACKED, LARGE, INNER, OUTER, ABSENT, OBJECT_COUNT };
@@ -44,6 +46,8 @@ struct good_store {
 };
 
 static struct good_store good;
+/* Of what was read since this was last cleared: something that a check must find failed. */
+static bool failed;
 static char store_path[80]; /* of the one that is changed */
 
 /* ---- the good store ---- */
@@ -400,6 +404,13 @@ static void do_damage(struct input *in)
 
 /* ---- use ---- */
 
+/* For what a check looks at too: objects and roots. */
+static int note(int rc, const struct error *err)
+{
+	failed |= rc < 0;
+	return result(rc, err);
+}
+
 static void check_part(enum object o, const uint8_t *got, uint64_t offset, size_t len)
 {
 	const struct buffer *content = &good.content[o];
@@ -416,19 +427,19 @@ static void use_reader(struct store *s, enum object o)
 	struct error err = {0};
 	size_t got;
 
-	if (result(blob_service_open(s->blobs, &good.digests[o], &r, &err), &err) <= 0) {
+	if (note(blob_service_open(s->blobs, &good.digests[o], &r, &err), &err) <= 0) {
 		return;
 	}
 	check(o < ABSENT && blob_reader_size(r) == good.content[o].len);
 	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++) {
-		if (result(blob_reader_pread(r, part, sizeof(part), offsets[i], &got, &err),
-			   &err) == 0 &&
+		if (note(blob_reader_pread(r, part, sizeof(part), offsets[i], &got, &err),
+			 &err) == 0 &&
 		    got) {
 			check_part(o, part, offsets[i], got);
 		}
 	}
 	if (blob_reader_size(r) > OUTBOARD_GROUP) {
-		result(blob_reader_outboard(r, 0, 2, values, &err), &err);
+		note(blob_reader_outboard(r, 0, 2, values, &err), &err);
 	}
 	blob_reader_free(r);
 }
@@ -442,16 +453,16 @@ static bool use_blob(struct store *s, enum object o)
 	bool whole_read = false;
 	size_t got;
 
-	result(blob_service_size(s->blobs, &good.digests[o], &size, &err), &err);
-	if (result(blob_service_read(s->blobs, &good.digests[o], 0, whole, sizeof(whole), 0,
-				     &got, &err),
-		   &err) > 0) {
+	note(blob_service_size(s->blobs, &good.digests[o], &size, &err), &err);
+	if (note(blob_service_read(s->blobs, &good.digests[o], 0, whole, sizeof(whole), 0, &got,
+				   &err),
+		 &err) > 0) {
 		check(o < ABSENT && got == good.content[o].len);
 		check_part(o, whole, 0, got);
 		whole_read = true;
 	}
-	if (result(blob_service_read(s->blobs, &good.digests[o], 50, whole, 30, 0, &got, &err),
-		   &err) > 0) {
+	if (note(blob_service_read(s->blobs, &good.digests[o], 50, whole, 30, 0, &got, &err),
+		 &err) > 0) {
 		check_part(o, whole, 50, got);
 	}
 	use_reader(s, o);
@@ -465,12 +476,11 @@ static bool use_directory(struct store *s, enum object o)
 	struct closure_walk *walk cleanup(cleanup_closure_walk) = NULL;
 	struct error err = {0};
 
-	if (result(directory_service_get(s->directories, &good.digests[o], &d, &err), &err) >
-	    0) {
+	if (note(directory_service_get(s->directories, &good.digests[o], &d, &err), &err) > 0) {
 		check(o < ABSENT);
 		check(bytes_equal(directory_encoding(d), buffer_bytes(&good.content[o])));
 	}
-	result(directory_service_has(s->directories, &good.digests[o], &err), &err);
+	note(directory_service_has(s->directories, &good.digests[o], &err), &err);
 	int rc = result(
 		directory_service_get_recursive(s->directories, &good.digests[o], &walk, &err),
 		&err);
@@ -519,7 +529,8 @@ static bool see_path_info(void *context, const struct path_info *info)
 	return true;
 }
 
-static void use_names(struct store *s)
+/* whole: all objects can be read. */
+static void use_names(struct store *s, bool whole)
 {
 	struct path_info_service *infos cleanup(cleanup_path_info_service) =
 		path_info_store_new(s);
@@ -528,8 +539,12 @@ static void use_names(struct store *s)
 	struct path_info info = {0};
 	struct error err = {0};
 
-	result(root_nodes_lookup(s->roots, bytes_of_string("outer"), &root, &err), &err);
-	result(root_nodes_list(s->roots, bytes_of(NULL, 0), see_root, &roots, &err), &err);
+	if (note(root_nodes_lookup(s->roots, bytes_of_string("outer"), &root, &err), &err) >
+		    0 &&
+	    digest_equal(&root.node.digest, &good.digests[OUTER])) {
+		failed |= !whole;
+	}
+	note(root_nodes_list(s->roots, bytes_of(NULL, 0), see_root, &roots, &err), &err);
 	result(record_table_list(s->path_infos, bytes_of(NULL, 0), see_record, &records, &err),
 	       &err);
 	if (result(path_info_service_get(infos, good.hash, &info, &err), &err) > 0) {
@@ -566,7 +581,7 @@ static unsigned read_all(struct store *s)
 		readable |= (unsigned)use_blob(s, o) << o;
 		readable |= (unsigned)use_directory(s, o) << o;
 	}
-	use_names(s);
+	use_names(s, readable == (1u << ABSENT) - 1);
 	use_rest(s);
 	return readable;
 }
@@ -617,6 +632,25 @@ static unsigned use_store(unsigned how)
 	return readable;
 }
 
+/* What somebody cannot read, the check finds. */
+static void check_store(void)
+{
+	const struct store_check_options options = {.read_data = true};
+	char *address cleanup(cleanup_free) = xasprintf("file://%s", store_path);
+	struct store_check_report report;
+	struct error err = {0};
+
+	failed = false;
+	use_store(HOW_READ_ONLY);
+	struct store_figures figures;
+
+	result(store_take_stock(address, &figures, &err), &err);
+	if (result(store_check(address, &options, &report, &err), &err) == 0) {
+		check(!failed || report.fault_count > 0);
+	}
+	store_check_report_done(&report);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = input_of(data, size);
@@ -633,6 +667,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unsigned before = use_store(how);
 
 	check(!(how & HOW_WRITE) || (before & ~use_store(HOW_READ_ONLY) & ~discarded) == 0);
+	if (how & HOW_CHECK) {
+		check_store();
+	}
 	if ((how & HOW_REBUILD) &&
 	    result(local_store_rebuild(store_path, &rebuilt, &err), &err) == 0) {
 		use_store(HOW_READ_ONLY);
