@@ -145,6 +145,16 @@ static void double_length(uint8_t *value)
 	put_le64(value, 2 * get_le64(value));
 }
 
+static void cut_record(uint8_t *value)
+{
+	put_le64(value, PACK_HEADER_SIZE + RECORD_ALIGN);
+}
+
+static void cut_unevenly(uint8_t *value)
+{
+	put_le64(value, get_le64(value) - 1);
+}
+
 static void forget_length(uint8_t *value)
 {
 	put_le64(value, 0);
@@ -177,6 +187,16 @@ static void say_longer(const char *path unused)
 	change_length(double_length);
 }
 
+static void say_less(const char *path unused)
+{
+	change_length(cut_record);
+}
+
+static void say_odd_length(const char *path unused)
+{
+	change_length(cut_unevenly);
+}
+
 static void say_nothing(const char *path unused)
 {
 	change_length(forget_length);
@@ -192,6 +212,7 @@ static void check_left_alone(void (*damage)(const char *path), bool readable)
 	assert_int_equal(teardown(NULL), 0);
 	assert_int_equal(setup(NULL), 0);
 	open_store(&s, STORE_CREATE);
+	put_blob(&s, 5000, 3);
 	put_blob(&s, 5000, 1);
 	sync_and_close(&s);
 	path_in_store(path, "packs/00000001.pack");
@@ -218,6 +239,8 @@ static void test_damaged_pack_is_left_alone(void **state unused)
 	check_left_alone(cut_off, false);
 	check_left_alone(say_longer, true);
 	check_left_alone(say_nothing, true);
+	check_left_alone(say_less, true);
+	check_left_alone(say_odd_length, true);
 }
 
 int main(void)

@@ -11,6 +11,7 @@
 #include "base/endian.h"
 #include "base/io.h"
 #include "services/local/logged_table.h"
+#include "services/local/pack_scan.h"
 
 /* 0 when the index knows no such pack. */
 static int committed_length(struct local_store *s, uint64_t number, uint64_t *out,
@@ -72,7 +73,8 @@ static bool pack_whole(const struct local_store *s, int fd, uint64_t number, uin
 	struct stat st;
 
 	return length < PACK_HEADER_SIZE ||
-	       (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= length &&
+	       (length % RECORD_ALIGN == 0 && fstat(fd, &st) == 0 &&
+		(uint64_t)st.st_size >= length &&
 		pread_full(fd, header, sizeof(header), 0) == (ssize_t)sizeof(header) &&
 		pack_header_valid(header, number, s->id));
 }
@@ -104,17 +106,19 @@ static int tail_in_use(struct local_store *s, int fd, uint64_t number, uint64_t 
 		       struct error *err)
 {
 	uint64_t offset = MAX(length, PACK_HEADER_SIZE);
-	uint8_t header[RECORD_HEADER_SIZE];
+	struct pack_scan scan;
 	struct record r;
+	struct stat st;
 	int rc = 0;
 
-	while (rc == 0 &&
-	       pread_full(fd, header, sizeof(header), (off_t)offset) ==
-		       (ssize_t)sizeof(header) &&
-	       record_decode(header, &r)) {
-		rc = record_in_use(s, &r, number, offset, err);
-		offset += record_total(r.stored);
+	if (fstat(fd, &st) != 0 || (uint64_t)st.st_size <= offset) {
+		return 0;
 	}
+	pack_scan_init(&scan, fd, offset, (uint64_t)st.st_size);
+	while (rc == 0 && pack_scan_next(&scan, &r, &offset) > 0) {
+		rc = record_in_use(s, &r, number, offset, err);
+	}
+	pack_scan_done(&scan);
 	return rc;
 }
 
