@@ -13,6 +13,11 @@ void store_hold_nothing_yet(void)
 	local_stores_hold(NULL);
 }
 
+int store_written(const struct node *node, uint64_t *seconds)
+{
+	return local_stores_written(node, seconds);
+}
+
 static void roots_destroy(struct root_nodes *r)
 {
 	struct forward_roots *f = container_of(r, struct forward_roots, base);

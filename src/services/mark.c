@@ -26,7 +26,9 @@ static int mark_one(struct mark *m, const struct node *node, struct error *err)
 	if (rc <= 0) {
 		return rc;
 	}
-	atomic_fetch_add_explicit(&m->count, 1, memory_order_relaxed);
+	if (m->counter) {
+		atomic_fetch_add_explicit(m->counter, 1, memory_order_relaxed);
+	}
 	if (node->kind == NODE_DIRECTORY) {
 		buffer_append(&m->waiting, node->digest.bytes, DIGEST_SIZE);
 		return 0;

@@ -23,7 +23,7 @@ struct mark {
 	void *context;
 	const atomic_bool *cancel; /* may be NULL; when it becomes true: ERROR_CANCELED */
 	struct buffer waiting;     /* digests of Directories */
-	_Atomic uint64_t count;    /* of objects; any thread may read it for a display */
+	_Atomic uint64_t *counter; /* of objects, for a display; may be NULL */
 	uint64_t absent;           /* Directories that are not there */
 };
 

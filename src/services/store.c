@@ -107,6 +107,12 @@ static int repair_file(const struct url *address, const struct store_repair_opti
 	return local_store_repair(address->path, o, before, after, err);
 }
 
+static int collect_file(const struct url *address, const struct store_collect_options *options,
+			struct store_collected *out, struct error *err)
+{
+	return local_store_collect(address->path, options, out, err);
+}
+
 static const struct store_scheme file_scheme = {
 	.name = "file",
 	.form = "file:///path",
@@ -118,6 +124,7 @@ static const struct store_scheme file_scheme = {
 	.rebuild = rebuild_file,
 	.check_store = check_file_store,
 	.repair = repair_file,
+	.collect = collect_file,
 };
 
 static const struct store_scheme *schemes[STORE_SCHEMES_MAX] = {
@@ -408,6 +415,33 @@ int store_repair(const char *address, const struct store_repair_options *o,
 
 	*before = *after = (struct store_check_report){0};
 	return call_with_address(address, call_repair, &call, err);
+}
+
+struct collect_call {
+	const struct store_collect_options *options;
+	struct store_collected *out;
+};
+
+static int call_collect(void *context, const struct store_scheme *scheme, const struct url *url,
+			struct error *err)
+{
+	const struct collect_call *c = context;
+
+	return scheme->collect
+		       ? scheme->collect(url, c->options, c->out, err)
+		       : error_set(err, ERROR_UNSUPPORTED,
+				   "%s:// has no garbage of its own; the stores on disk "
+				   "that are behind it may have",
+				   scheme->name);
+}
+
+int store_collect(const char *address, const struct store_collect_options *options,
+		  struct store_collected *out, struct error *err)
+{
+	struct collect_call c = {.options = options, .out = out};
+
+	*out = (struct store_collected){0};
+	return call_with_address(address, call_collect, &c, err);
 }
 
 static int call_needs(void *context, const struct store_scheme *scheme, const struct url *url,

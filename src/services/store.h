@@ -109,6 +109,11 @@ int store_stage_commit(struct store *staged, struct error *err);
 bool store_hold(const struct node *node);
 /* For a process that may soon not make files any more: store_hold() will work all the same. */
 void store_hold_nothing_yet(void);
+/*
+ * Asker: when the file or Directory of a node was written at the latest, in seconds since 1970:
+ * the time of the file that it is in. 0 when no local store that this process has open has it.
+ */
+int store_written(const struct node *node, uint64_t *seconds);
 /* Puts itself before roots (a reference, taken over): what is looked up or listed is held. */
 struct root_nodes *store_hold_roots(struct root_nodes *roots);
 
@@ -161,3 +166,52 @@ int store_take_stock(const char *address, struct store_figures *out, struct erro
  * store.
  */
 int store_rebuild(const char *address, struct store_rebuilt *out, struct error *err);
+
+/* ---- Garbage ---- */
+
+/* Counted while it runs; any thread may read them for a display. */
+struct store_collect_stats {
+	_Atomic uint64_t objects; /* looked at */
+	_Atomic uint64_t freed;   /* bytes */
+};
+
+struct store_collect_options {
+	bool dry_run;        /* only say what would go */
+	uint64_t max_freed;  /* stop when so many bytes are freed; 0: no bound */
+	uint64_t older_than; /* seconds: what was written later stays */
+	/*
+	 * Asker: the tree that a path info keeps; 0 where it keeps none. NULL: none keeps any.
+	 * May be called from within a read of the index: it must not use the store.
+	 */
+	int (*tree_of)(void *context, struct bytes key, struct bytes value,
+		       struct root_node *out, struct error *err);
+	void *context;
+	const atomic_bool *cancel; /* may be NULL; when it becomes true: ERROR_CANCELED */
+	struct store_collect_stats *stats;
+};
+
+struct store_collected {
+	uint64_t live;         /* objects that names, path infos and leases stand for */
+	uint64_t absent;       /* Directories of those that are not there */
+	uint64_t blobs;        /* that were taken */
+	uint64_t directories;  /* likewise */
+	uint64_t object_bytes; /* of both, as they were read */
+	uint64_t files;        /* large blobs among them, and files without a blob */
+	uint64_t packs;        /* that are gone */
+	uint64_t packs_in_use; /* that would have been, but somebody writes to them */
+	uint64_t copied_bytes; /* of what had to stay, to other packs */
+	uint64_t freed_bytes;  /* disk space, less what copies took */
+};
+
+/*
+ * Takes from a local store what nothing refers to: neither a name, nor a path info, nor what a
+ * living process reads (store_hold()) or has written itself. Of a process that serves others
+ * (STORE_LONG_LIVED), this is what it wrote within the last hour. Runs beside all of them, and
+ * can be killed at any point.
+ *
+ * Where Directories of a tree are absent, as in stores near to caches, what is only below them
+ * goes. Where one is damaged, nothing goes: ERROR_CORRUPT. ERROR_UNAVAILABLE while another
+ * collection runs. *out is set also after a failure: some of it was done.
+ */
+int store_collect(const char *address, const struct store_collect_options *options,
+		  struct store_collected *out, struct error *err);

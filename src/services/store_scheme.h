@@ -34,6 +34,9 @@ struct store_scheme {
 	int (*repair)(const struct url *address, const struct store_repair_options *o,
 		      struct store_check_report *before, struct store_check_report *after,
 		      struct error *err);
+	/* See store_collect(); NULL where the garbage is somebody else's. */
+	int (*collect)(const struct url *address, const struct store_collect_options *options,
+		       struct store_collected *out, struct error *err);
 };
 
 #define STORE_SCHEMES_MAX 16

@@ -211,7 +211,12 @@ int batch_commit(struct batch *b, struct local_store *s, struct error *err)
 	if (rc) {
 		return rc;
 	}
-	rc = batch_write(b, w, err);
+	for (size_t i = 0; rc == 0 && i < b->file_count; i++) {
+		rc = local_file_check_placed(s, &b->files[i].digest, err);
+	}
+	if (rc == 0) {
+		rc = batch_write(b, w, err);
+	}
 	if (rc) {
 		index_write_abort(w);
 		return rc;

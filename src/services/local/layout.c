@@ -95,6 +95,24 @@ int local_file_place(struct local_store *s, const char *temporary, const struct 
 	return rc;
 }
 
+int local_file_check_placed(struct local_store *s, const struct digest *digest,
+			    struct error *err)
+{
+	char name[LOCAL_NAME_SIZE];
+	struct stat st;
+
+	local_file_name(name, digest);
+	if (fstatat(s->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		return 0;
+	}
+	return errno == ENOENT
+		       ? error_set(err, ERROR_COLLECTED,
+				   "%s/%s was collected as garbage while it was put "
+				   "again; the same command will succeed",
+				   s->path, name)
+		       : error_set_errno(err, errno, "cannot find %s/%s", s->path, name);
+}
+
 int local_file_sync_name(struct local_store *s, const struct digest *digest, struct error *err)
 {
 	_Atomic bool *known = &s->file_folders[digest->bytes[0]];

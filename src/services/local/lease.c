@@ -347,6 +347,7 @@ static int take_entry(struct lease_reader *r, size_t file, const uint8_t *entry,
 	case LEASE_FILE:
 		return visit(context, &node, err);
 	case LEASE_WRITES:
+		r->files[file].writes = true;
 		take_note(r, file, entry + ENTRY_BODY, now);
 		return 0;
 	default:
@@ -391,9 +392,11 @@ static int read_lease(struct lease_reader *r, const char *name, uint64_t now, le
 	}
 	size_t file = file_number(r, name);
 	int rc = read_entries(r, file, fd, now, visit, context, err);
-	uint64_t began = r->files[file].began;
+	const struct lease_file *f = &r->files[file];
 
-	r->oldest = r->oldest ? MIN(r->oldest, began) : began;
+	if (f->writes) {
+		r->oldest = r->oldest ? MIN(r->oldest, f->began) : f->began;
+	}
 	return rc;
 }
 

@@ -61,6 +61,7 @@ struct lease_file {
 	char name[LEASE_NAME_SIZE];
 	uint64_t read;  /* so far */
 	uint64_t began; /* in seconds */
+	bool writes;
 	bool long_lived;
 };
 

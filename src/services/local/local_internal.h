@@ -108,6 +108,12 @@ int local_file_place(struct local_store *s, const char *temporary, const struct 
 void local_index_remove(struct local_store *s, const char *name);
 /* Makes the names in a folder of the store durable. */
 int local_folder_sync(struct local_store *s, const char *name, struct error *err);
+/*
+ * In a write of the index, before it says that there is this file: ERROR_COLLECTED when whoever
+ * collects garbage has taken it since it got its name.
+ */
+int local_file_check_placed(struct local_store *s, const struct digest *digest,
+			    struct error *err);
 /* After local_file_place(): makes the name durable. */
 int local_file_sync_name(struct local_store *s, const struct digest *digest, struct error *err);
 int local_pack_sync(struct local_store *s, int fd, struct error *err);

@@ -239,6 +239,9 @@ static bool move_object(void *context, struct bytes key, struct bytes value)
 	}
 	memcpy(digest.bytes, key.ptr, DIGEST_SIZE);
 	t->rc = location_decode(value.ptr, &l, t->err);
+	if (t->rc == 0 && l.kind == LOCATION_FILE) {
+		t->rc = local_file_check_placed(t->stage->view.store, &digest, t->err);
+	}
 	if (t->rc == 0) {
 		t->rc = index_write_object(t->write, t->table, &digest, &l, t->err);
 	}

@@ -417,6 +417,42 @@ bool local_stores_hold(const struct node *node)
 	return held;
 }
 
+/* Asker. */
+static int find_written(struct local_store *s, const struct node *node, uint64_t *seconds)
+{
+	enum index_table table = node->kind == NODE_DIRECTORY ? INDEX_DIRECTORIES : INDEX_BLOBS;
+	char name[LOCAL_NAME_SIZE];
+	struct location l;
+	struct stat st;
+	int rc = local_locate(&s->view, table, &node->digest, &l, NULL);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	if (l.kind == LOCATION_FILE) {
+		local_file_name(name, &node->digest);
+	} else {
+		local_pack_name(name, l.pack);
+	}
+	if (fstatat(s->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+		return 0;
+	}
+	*seconds = (uint64_t)st.st_mtime;
+	return 1;
+}
+
+int local_stores_written(const struct node *node, uint64_t *seconds)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&open_stores_lock);
+	for (struct local_store *s = open_stores; s && rc <= 0; s = s->next_open) {
+		rc = find_written(s, node, seconds);
+	}
+	pthread_mutex_unlock(&open_stores_lock);
+	return rc;
+}
+
 struct local_view *local_view_ref(struct local_view *v)
 {
 	if (v->below) {

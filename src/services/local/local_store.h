@@ -12,6 +12,9 @@ int local_store_open(struct store *out, const char *path, unsigned flags, struct
 /* See store_hold() and store_hold_nothing_yet(), for which node is NULL. */
 bool local_stores_hold(const struct node *node);
 
+/* See store_written(). */
+int local_stores_written(const struct node *node, uint64_t *seconds);
+
 /* See store_take_stock(). */
 int local_store_take_stock(const char *path, struct store_figures *out, struct error *err);
 /* See store_rebuild(). */
@@ -28,3 +31,7 @@ int local_store_check(const char *path, const struct store_check_options *o,
 int local_store_repair(const char *path, const struct store_repair_options *o,
 		       struct store_check_report *before, struct store_check_report *after,
 		       struct error *err);
+
+/* See store_collect(). */
+int local_store_collect(const char *path, const struct store_collect_options *options,
+			struct store_collected *out, struct error *err);

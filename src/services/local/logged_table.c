@@ -187,3 +187,21 @@ int logged_write_end(struct logged_write *w, int rc, struct error *err)
 	}
 	return failed ? failed : rc;
 }
+
+int logged_change_needed(struct index *ix, const struct logged_table *table,
+			 struct bytes payload, struct error *err)
+{
+	struct buffer now cleanup(buffer_done) = {0};
+	struct table_change change;
+
+	if (table_change_decode(table, payload, &change, NULL) != 0) {
+		return 1;
+	}
+	int rc = index_get_append(ix, table->table, change.key, &now, err);
+
+	if (rc < 0) {
+		return rc;
+	}
+	return change.removal ? rc == 0
+			      : rc > 0 && bytes_equal(buffer_bytes(&now), change.value);
+}

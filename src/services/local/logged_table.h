@@ -63,3 +63,11 @@ int logged_write_again(struct logged_write *w, struct bytes key, bool removal,
 		       struct error *err);
 /* Ends the write: gives it up when rc is negative. Returns rc, or why it could not commit. */
 int logged_write_end(struct logged_write *w, int rc, struct error *err);
+
+/*
+ * Asker, of a change that is to leave its pack: is it needed to make the table again? So is the
+ * last put of each key, and of a key that is not there any more any removal, because an older
+ * put may be in another pack. What cannot be decoded is needed: nobody knows what it was.
+ */
+int logged_change_needed(struct index *ix, const struct logged_table *table,
+			 struct bytes payload, struct error *err);

@@ -33,8 +33,7 @@ static int compare_down(const void *a, const void *b)
 	return (*x < *y) - (*x > *y);
 }
 
-/* Numbers of the packs there are, newest first; malloc'd. */
-static int list_packs(struct local_store *s, uint64_t **out, size_t *count, struct error *err)
+int pack_list(struct local_store *s, uint64_t **out, size_t *count, struct error *err)
 {
 	int fd = openat(s->dirfd, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -161,12 +160,19 @@ static int begin_pack(struct local_store *s, int fd, uint64_t number, struct err
 	return local_folder_sync(s, "packs", err);
 }
 
+/* Without a name, it was removed between our opening and our lock. */
+static bool lock_pack(int fd)
+{
+	struct stat st;
+
+	return flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0;
+}
+
 /* Asker: 0 when the pack is full, damaged or somebody else's. */
 static int claim_existing(struct local_store *s, uint64_t number, struct claimed_pack *out,
 			  struct error *err)
 {
 	char name[LOCAL_NAME_SIZE];
-	struct stat st;
 	uint64_t length;
 
 	local_pack_name(name, number);
@@ -181,8 +187,7 @@ static int claim_existing(struct local_store *s, uint64_t number, struct claimed
 		return errno == ENOENT ? 0
 				       : error_set_errno(err, errno, "cannot open %s", name);
 	}
-	/* Without a name it was collected between our opening and our lock. */
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0 || fstat(fd, &st) != 0 || st.st_nlink == 0) {
+	if (!lock_pack(fd)) {
 		close(fd);
 		return 0;
 	}
@@ -229,26 +234,72 @@ static int claim_new(struct local_store *s, uint64_t number, struct claimed_pack
 	return claim_existing(s, number, out, err);
 }
 
-int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *err)
+static int claim_after(struct local_store *s, uint64_t newest, struct claimed_pack *out,
+		       struct error *err)
 {
-	uint64_t *numbers cleanup(cleanup_free) = NULL;
-	size_t count = 0;
-	int rc = list_packs(s, &numbers, &count, err);
+	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < count; i++) {
-		rc = claim_existing(s, numbers[i], out, err);
-	}
-	for (uint64_t next = count ? numbers[0] + 1 : 1; rc == 0; next++) {
+	for (uint64_t next = newest + 1; rc == 0; next++) {
 		if (next > UINT32_MAX) {
 			return error_set(err, ERROR_LIMIT, "%s has no pack numbers left",
 					 s->path);
 		}
 		rc = claim_new(s, next, out, err);
 	}
-	if (rc > 0) {
+	return MIN(rc, 0);
+}
+
+int pack_claim(struct local_store *s, struct claimed_pack *out, struct error *err)
+{
+	uint64_t *numbers cleanup(cleanup_free) = NULL;
+	size_t count = 0;
+	int rc = pack_list(s, &numbers, &count, err);
+
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		rc = claim_existing(s, numbers[i], out, err);
+	}
+	if (rc == 0) {
+		rc = claim_after(s, count ? numbers[0] : 0, out, err);
+	}
+	if (rc >= 0) {
 		lease_note_writes(&s->lease, s->dirfd, out->number, out->end);
 	}
 	return MIN(rc, 0);
+}
+
+int pack_claim_new(struct local_store *s, struct claimed_pack *out, struct error *err)
+{
+	uint64_t *numbers cleanup(cleanup_free) = NULL;
+	size_t count = 0;
+	int rc = pack_list(s, &numbers, &count, err);
+
+	return rc ? rc : claim_after(s, count ? numbers[0] : 0, out, err);
+}
+
+int pack_claim_to_remove(struct local_store *s, uint64_t number, struct claimed_pack *out,
+			 struct error *err)
+{
+	char name[LOCAL_NAME_SIZE];
+
+	local_pack_name(name, number);
+	int fd = openat(s->dirfd, name, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		return errno == ENOENT ? 0
+				       : error_set_errno(err, errno, "cannot open %s/%s",
+							 s->path, name);
+	}
+	*out = (struct claimed_pack){.fd = fd, .number = number};
+	bool locked = lock_pack(fd);
+	int rc = locked ? committed_length(s, number, &out->end, err) : 0;
+
+	if (rc == 0 && locked) {
+		rc = pack_usable(s, fd, number, out->end, err);
+	}
+	if (rc <= 0) {
+		close(fd);
+	}
+	return rc;
 }
 
 void pack_release(struct local_store *s, int fd, uint64_t number)

@@ -19,35 +19,42 @@ void scratch_init(struct scratch *s)
 	pthread_mutex_init(&s->lock, NULL);
 }
 
-/* Takes over the descriptor. */
-static void remove_files(int fd)
+/* Takes over the descriptor. Returns the bytes on disk that are free now. */
+static uint64_t remove_files(int fd)
 {
 	DIR *dir = fdopendir(fd);
 	struct dirent *entry;
+	uint64_t freed = 0;
 
 	if (!dir) {
 		close(fd);
-		return;
+		return 0;
 	}
 	while ((entry = readdir(dir))) {
-		unlinkat(dirfd(dir), entry->d_name, 0);
+		struct stat st;
+		bool last = fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+			    st.st_nlink == 1;
+
+		if (unlinkat(dirfd(dir), entry->d_name, 0) == 0 && last) {
+			freed += (uint64_t)st.st_blocks * 512;
+		}
 	}
 	closedir(dir);
+	return freed;
 }
 
 /*
  * With its files. Takes over the descriptor, whose lock is held until the folder is gone.
  * Failures are left to the next who cleans up.
  */
-static void remove_folder(int parent, const char *name, int fd)
+static uint64_t remove_folder(int parent, const char *name, int fd)
 {
 	int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	uint64_t freed = again >= 0 ? remove_files(again) : 0;
 
-	if (again >= 0) {
-		remove_files(again);
-	}
 	unlinkat(parent, name, AT_REMOVEDIR);
 	close(fd);
+	return freed;
 }
 
 void scratch_clear(struct scratch *s, int store_dirfd)
@@ -66,37 +73,39 @@ void scratch_done(struct scratch *s, int store_dirfd)
 	pthread_mutex_destroy(&s->lock);
 }
 
-static void remove_abandoned(int tmp, const char *name)
+static uint64_t remove_abandoned(int tmp, const char *name)
 {
 	int fd = openat(tmp, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0) {
 		/* A file: of the time before folders, or not ours to understand. */
-		return;
+		return 0;
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
 		close(fd);
-		return;
+		return 0;
 	}
-	remove_folder(tmp, name, fd);
+	return remove_folder(tmp, name, fd);
 }
 
-static void clean_up(int store_dirfd)
+uint64_t scratch_remove_dead(int store_dirfd)
 {
 	int fd = openat(store_dirfd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
+	uint64_t freed = 0;
 
 	if (!dir) {
 		cleanup_close(&fd);
-		return;
+		return 0;
 	}
 	while ((entry = readdir(dir))) {
 		if (entry->d_name[0] != '.') {
-			remove_abandoned(dirfd(dir), entry->d_name);
+			freed += remove_abandoned(dirfd(dir), entry->d_name);
 		}
 	}
 	closedir(dir);
+	return freed;
 }
 
 /* Asker: 0 when somebody's cleaning up was faster than our lock. */
@@ -136,7 +145,7 @@ int scratch_name(struct scratch *s, int store_dirfd, char out[SCRATCH_NAME_SIZE]
 	pthread_mutex_lock(&s->lock);
 	if (s->fd < 0) {
 		/* I/O under the lock, once: whoever comes meanwhile needs the folder too. */
-		clean_up(store_dirfd);
+		scratch_remove_dead(store_dirfd);
 		do {
 			rc = claim(s, store_dirfd, err);
 		} while (rc == 0);

@@ -31,5 +31,7 @@ void scratch_done(struct scratch *s, int store_dirfd);
  */
 int scratch_name(struct scratch *s, int store_dirfd, char out[SCRATCH_NAME_SIZE],
 		 struct error *err);
+/* Removes what dead processes left; returns how many bytes of the disk that gave back. */
+uint64_t scratch_remove_dead(int store_dirfd);
 /* Where a file of this name (at most 64 bytes) is in the folder; false: there is no folder. */
 bool scratch_find(struct scratch *s, const char *name, char out[SCRATCH_NAME_SIZE]);
