@@ -110,7 +110,8 @@ static int import_path(struct import_run *run, const char *path, const char *nam
 		progress_start(&progress, !run->quiet);
 		r = import_tree(run, path, name, &node, stats, err);
 		progress_stop(&progress);
-	} while (cli_once_more(r, &tries, err));
+	} while (cli_once_more(r, &tries, err) &&
+		 (r = blob_service_recover(run->store.blobs, err)) == 0);
 	if (r == 0) {
 		r = blob_service_count(run->store.blobs, &after, err);
 	}

@@ -33,6 +33,7 @@ static const char main_help[] =
 	"  nix       keep store paths of Nix; 'cairn nix --help' lists how\n"
 	"  config    check and show the configuration\n"
 	"  fsck      check the store\n"
+	"  gc        free what nothing in a store refers to\n"
 	"  reindex   make the index of a store again\n"
 	"  stats     show what a store consists of\n"
 	"  version   print the version\n"
@@ -101,10 +102,13 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command, &roots_command, &ls_command,      &cat_command,      &du_command,
-	&export_command, &mount_command, &umount_command,  &virtiofs_command, &daemon_command,
-	&push_command,   &pull_command,  &nar_command,     &nix_command,      &config_command,
-	&stats_command,  &fsck_command,  &reindex_command, &version_command,  NULL,
+	&import_command,  &roots_command,   &ls_command,
+	&cat_command,     &du_command,      &export_command,
+	&mount_command,   &umount_command,  &virtiofs_command,
+	&daemon_command,  &push_command,    &pull_command,
+	&nar_command,     &nix_command,     &config_command,
+	&stats_command,   &fsck_command,    &gc_command,
+	&reindex_command, &version_command, NULL,
 };
 
 /* For messages about the options before the command. */

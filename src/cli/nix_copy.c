@@ -290,7 +290,8 @@ static int copy_prepared(struct copy_run *run, struct error *err)
 	do {
 		r = copy_trees(run, err);
 		put = put_infos(run, r < 0, &put_err);
-	} while (cli_once_more(put, &tries, &put_err));
+	} while (cli_once_more(put, &tries, &put_err) &&
+		 (put = blob_service_recover(run->store.blobs, &put_err)) == 0);
 
 	progress_stop(&progress);
 	if (put == 0) {

@@ -358,7 +358,7 @@ int shipment_send(struct shipment *s, const struct shipment_options *options, st
 			transfer_free(t);
 			t = transfer_new(&s->from, &s->to, &options->transfer);
 			end = at;
-			rc = 0;
+			rc = blob_service_recover(s->to.blobs, err);
 		}
 	}
 	if (rc < 0) {

@@ -195,14 +195,17 @@ static int write_out(struct compaction *c, struct error *err)
 static int move_one(struct compaction *c, struct index_write *w, const struct move *m,
 		    struct error *err)
 {
-	uint8_t from[LOCATION_SIZE], to[LOCATION_SIZE];
-	struct location l = m->from;
+	uint8_t to[LOCATION_SIZE];
+	struct location l;
 	struct bytes value;
 	int rc = index_write_get(w, m->table, digest_bytes(&m->digest), &value, err);
 
-	location_encode(from, &m->from);
-	if (rc <= 0 || !bytes_equal(value, bytes_of(from, sizeof(from)))) {
-		return MIN(rc, 0);
+	if (rc > 0) {
+		rc = location_decode(value.ptr, &l, err);
+		rc = rc < 0 ? rc : l.pack == m->from.pack && l.offset == m->from.offset;
+	}
+	if (rc <= 0) {
+		return rc;
 	}
 	l.pack = (uint32_t)c->target.number;
 	l.offset = m->to;

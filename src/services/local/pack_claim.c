@@ -340,7 +340,7 @@ int pack_cut_abandoned(struct local_store *s, struct error *err)
 {
 	uint64_t *numbers cleanup(cleanup_free) = NULL;
 	size_t count = 0;
-	int rc = list_packs(s, &numbers, &count, err);
+	int rc = pack_list(s, &numbers, &count, err);
 
 	for (size_t i = 0; rc == 0 && i < count; i++) {
 		char name[LOCAL_NAME_SIZE];

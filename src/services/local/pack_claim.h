@@ -18,8 +18,8 @@ int pack_claim_new(struct local_store *s, struct claimed_pack *out, struct error
 /* Numbers of the packs there are, newest first; malloc'd. */
 int pack_list(struct local_store *s, uint64_t **out, size_t *count, struct error *err);
 /*
- * For who removes packs: asker; 0 when somebody writes to it, or it is gone. end: the committed
- * length, which does not change as long as fd is open.
+ * For who removes packs: asker; 0 when somebody writes to it, it is damaged, or gone. end: the
+ * committed length, which does not change as long as fd is open.
  */
 int pack_claim_to_remove(struct local_store *s, uint64_t number, struct claimed_pack *out,
 			 struct error *err);
