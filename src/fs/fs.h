@@ -122,6 +122,8 @@ int fs_keep(struct fs *fs, int fd, struct error *err);
  * before must have ended. When it fails, the session is still there for another attempt.
  */
 int fs_resume(struct fs *fs, struct error *err);
+/* True while fs_keep() has memory for it. */
+bool fs_is_kept(const struct fs *fs);
 /* True when the kernel gives requests that a dead server had taken to the next one. */
 bool fs_can_be_resumed(const struct fs *fs);
 

@@ -36,6 +36,8 @@
 #define FUSE_UNIQUE_RESEND (1ULL << 63)
 #endif
 
+#define FUSE_NOTIFY_CODE_RESEND 7 /* Linux 6.9 */
+
 /* ---- Passthrough, Linux 6.9 ---- */
 
 #ifndef FOPEN_PASSTHROUGH

@@ -205,6 +205,11 @@ int fs_resume(struct fs *fs, struct error *err)
 	return 0;
 }
 
+bool fs_is_kept(const struct fs *fs)
+{
+	return fs->keep.header != NULL;
+}
+
 bool fs_can_be_resumed(const struct fs *fs)
 {
 	return fs->keep.header && (atomic_load(&fs->agreed) & FUSE_HAS_RESEND);

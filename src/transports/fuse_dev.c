@@ -86,6 +86,11 @@ void fuse_dev_free(struct fuse_dev *d)
 	free(d);
 }
 
+int fuse_dev_descriptor(const struct fuse_dev *d)
+{
+	return d->fd;
+}
+
 static int backing_open(void *context, int fd, uint32_t *id, struct error *err)
 {
 	const struct fuse_dev *d = context;
@@ -389,6 +394,23 @@ int fuse_dev_handshake(struct fuse_dev *d, struct error *err)
 		}
 	}
 	return 0;
+}
+
+int fuse_dev_ask_again(struct fuse_dev *d, struct error *err)
+{
+	const struct fuse_out_header notice = {.len = sizeof(notice),
+					       .error = FUSE_NOTIFY_CODE_RESEND};
+
+	if (!fs_can_be_resumed(d->fs)) {
+		return 1; /* such a kernel would not understand it */
+	}
+	if (write(d->fd, &notice, sizeof(notice)) == sizeof(notice)) {
+		return 1;
+	}
+	if (errno == ENODEV || errno == ENOTCONN || errno == ECONNABORTED || errno == EPERM) {
+		return 0;
+	}
+	return error_set_errno(err, errno, "the kernel does not send requests again");
 }
 
 static void on_wake(int signal unused)

@@ -24,11 +24,21 @@ int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
 /* Closes the descriptor, which ends the connection if it still lives. Not while run. */
 void fuse_dev_free(struct fuse_dev *d);
 
-/* Before the handshake: lets the file system pass files through (fuse_backing.h). */
+/* It stays d's. */
+int fuse_dev_descriptor(const struct fuse_dev *d);
+
+/* Before the handshake, or fs_resume(): lets the file system pass files through
+ * (fuse_backing.h). */
 void fuse_dev_offer_passthrough(struct fuse_dev *d);
 
 /* Answers until a session has begun. The kernel sends INIT as soon as there is a mount. */
 int fuse_dev_handshake(struct fuse_dev *d, struct error *err);
+
+/*
+ * Asks for what a server before this one had taken and not answered. 1, or 0: the mount has
+ * ended. Before run; the session has been resumed (fs_resume).
+ */
+int fuse_dev_ask_again(struct fuse_dev *d, struct error *err);
 
 /*
  * Answers until the file system is unmounted or fuse_dev_stop() was called, and until what the

@@ -28,6 +28,7 @@ struct fuse_mount {
 	int stop_fd; /* an eventfd: readable when stopped, or when serving is over */
 	bool mounted;
 	atomic_bool served; /* the reader has ended */
+	atomic_bool left;   /* the mount stays, for somebody else */
 };
 
 /* ---- Unmounting ---- */
@@ -48,16 +49,17 @@ static int unmount_error(const char *mountpoint, int errnum, struct error *err)
 /* Root may unmount anything; this program should not. */
 static int check_is_fuse(const char *path, struct error *err)
 {
-	char type[MOUNT_TYPE_MAX];
-	int rc = mount_table_type(path, type, err);
+	struct mount_table_entry entry;
+	int rc = mount_table_find(path, &entry, err);
 
 	if (rc == 0) {
 		return error_set(err, ERROR_NOT_FOUND, "cannot unmount %s: nothing is mounted",
 				 path);
 	}
-	if (rc > 0 && strncmp(type, "fuse", 4) != 0) {
+	if (rc > 0 && strncmp(entry.type, "fuse", 4) != 0) {
 		return error_set(err, ERROR_INVALID,
-				 "cannot unmount %s: it is a mount of type %s", path, type);
+				 "cannot unmount %s: it is a mount of type %s", path,
+				 entry.type);
 	}
 	return MIN(rc, 0);
 }
@@ -270,6 +272,49 @@ int fuse_mount_new(struct fs *fs, const struct fuse_mount_options *o, struct fus
 	return 0;
 }
 
+static int resume_session(struct fuse_dev *dev, struct fs *fs, struct error *err)
+{
+	if (fs_passes_through(fs)) {
+		fuse_dev_offer_passthrough(dev);
+	}
+	int rc = fs_resume(fs, err);
+
+	if (rc == 0) {
+		rc = fuse_dev_ask_again(dev, err);
+	}
+	/* Where the mount has ended, serving it will find that out. */
+	return MIN(rc, 0);
+}
+
+int fuse_mount_take_over(struct fs *fs, const struct fuse_mount_options *o, int fd,
+			 struct fuse_mount **out, struct error *err)
+{
+	struct fuse_mount *m = xcalloc(1, sizeof(*m));
+
+	m->mountpoint = xstrdup(o->mountpoint);
+	m->stop_fd = eventfd(0, EFD_CLOEXEC);
+	int rc = m->stop_fd < 0 ? error_set_errno(err, errno, "cannot make an eventfd") : 0;
+
+	if (rc == 0) {
+		rc = fuse_dev_new(fd, fs, o->threads, &m->dev, err);
+	}
+	if (rc == 0) {
+		rc = resume_session(m->dev, fs, err);
+	}
+	if (rc != 0) {
+		fuse_mount_free(m);
+		return rc;
+	}
+	m->mounted = true;
+	*out = m;
+	return 0;
+}
+
+int fuse_mount_descriptor(const struct fuse_mount *m)
+{
+	return fuse_dev_descriptor(m->dev);
+}
+
 void fuse_mount_free(struct fuse_mount *m)
 {
 	if (!m) {
@@ -303,6 +348,12 @@ void fuse_mount_stop(struct fuse_mount *m)
 	errno = saved;
 }
 
+void fuse_mount_leave(struct fuse_mount *m)
+{
+	atomic_store(&m->left, true);
+	fuse_mount_stop(m);
+}
+
 /* Unmounts while the reader still answers what unmounting may ask. */
 static void unmount_to_stop(struct fuse_mount *m)
 {
@@ -327,7 +378,9 @@ static void *stopper_main(void *context)
 		continue;
 	}
 	if (!atomic_load(&m->served)) {
-		unmount_to_stop(m);
+		if (!atomic_load(&m->left)) {
+			unmount_to_stop(m);
+		}
 		/* Other mount namespaces, or open files, may keep the connection alive. */
 		fuse_dev_stop(m->dev);
 	}

@@ -27,6 +27,15 @@ struct fuse_mount;
 /* Mounted, and INIT answered, when it returns 0. fs is borrowed and outlives the mount. */
 int fuse_mount_new(struct fs *fs, const struct fuse_mount_options *o, struct fuse_mount **out,
 		   struct error *err);
+/*
+ * Goes on with the mount of another server, which has ended: fd is its open /dev/fuse, which is
+ * taken over; the session is in memory that fs keeps (fs_keep). Of the options, mountpoint and
+ * threads count. When it fails, the mount is still there.
+ */
+int fuse_mount_take_over(struct fs *fs, const struct fuse_mount_options *o, int fd,
+			 struct fuse_mount **out, struct error *err);
+/* The open /dev/fuse; it stays the mount's. */
+int fuse_mount_descriptor(const struct fuse_mount *m);
 /* Blocks until unmounted, by whomever, or stopped. Once. */
 int fuse_mount_serve(struct fuse_mount *m, struct error *err);
 /*
@@ -34,7 +43,12 @@ int fuse_mount_serve(struct fuse_mount *m, struct error *err);
  * detach it, and end the connection) and return 0. Also before serve.
  */
 void fuse_mount_stop(struct fuse_mount *m);
-/* Unmounts if still mounted. NULL is allowed. */
+/*
+ * Any thread: makes serve return once what it has taken is answered, and leaves the mount to
+ * somebody else.
+ */
+void fuse_mount_leave(struct fuse_mount *m);
+/* Unmounts if still mounted and not left. NULL is allowed. */
 void fuse_mount_free(struct fuse_mount *m);
 
 /*

@@ -1,13 +1,26 @@
 #pragma once
 
-/* What this process sees mounted. */
+/*
+ * What this process sees mounted. None of this touches the file systems themselves, whose
+ * servers may be dead.
+ */
+
+#include <sys/types.h>
 
 #include "base/error.h"
 
-#define MOUNT_TYPE_MAX 64
+struct mount_table_entry {
+	const char *path; /* absolute; for the visit only */
+	char type[64];
+	char device[32]; /* MAJOR:MINOR */
+	uid_t owner;     /* of a FUSE mount: who made it; else (uid_t)-1 */
+};
 
+/* Shows all mounts, in the order they were made at a place. */
+int mount_table_read(void (*visit)(void *context, const struct mount_table_entry *entry),
+		     void *context, struct error *err);
 /*
- * The type of the file system that is mounted on an absolute path without symlinks; of several,
- * the one on top. Asker. Does not touch the file system itself, whose server may be dead.
+ * Asker: what is mounted on an absolute path without symlinks; of several, the one on top. path
+ * is not set.
  */
-int mount_table_type(const char *path, char type[MOUNT_TYPE_MAX], struct error *err);
+int mount_table_find(const char *path, struct mount_table_entry *out, struct error *err);
