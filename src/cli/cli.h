@@ -43,9 +43,10 @@ struct cli_command {
 };
 
 extern const struct cli_command import_command, roots_command, ls_command, cat_command,
-	du_command, export_command, mount_command, umount_command, virtiofs_command,
-	daemon_command, push_command, pull_command, nar_command, nix_command, config_command,
-	stats_command, fsck_command, gc_command, reindex_command, version_command;
+	du_command, export_command, mount_command, umount_command, upgrade_command,
+	virtiofs_command, daemon_command, push_command, pull_command, nar_command, nix_command,
+	config_command, stats_command, fsck_command, gc_command, reindex_command,
+	version_command;
 
 /* Of `cairn nix`. */
 extern const struct cli_command nix_copy_command, nix_generate_key_command, nix_import_command,

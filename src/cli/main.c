@@ -25,6 +25,7 @@ static const char main_help[] =
 	"  export    write a tree back to disk\n"
 	"  mount     show the store as a file system\n"
 	"  umount    end a mount\n"
+	"  upgrade   let this program go on with mounts of another version\n"
 	"  virtiofs  show the store to virtual machines\n"
 	"  daemon    offer the store to others over gRPC\n"
 	"  push      copy trees to another store\n"
@@ -102,13 +103,11 @@ const struct cli_command version_command = {
 };
 
 static const struct cli_command *const commands[] = {
-	&import_command,  &roots_command,   &ls_command,
-	&cat_command,     &du_command,      &export_command,
-	&mount_command,   &umount_command,  &virtiofs_command,
-	&daemon_command,  &push_command,    &pull_command,
-	&nar_command,     &nix_command,     &config_command,
-	&stats_command,   &fsck_command,    &gc_command,
-	&reindex_command, &version_command, NULL,
+	&import_command,  &roots_command, &ls_command,     &cat_command,     &du_command,
+	&export_command,  &mount_command, &umount_command, &upgrade_command, &virtiofs_command,
+	&daemon_command,  &push_command,  &pull_command,   &nar_command,     &nix_command,
+	&config_command,  &stats_command, &fsck_command,   &gc_command,      &reindex_command,
+	&version_command, NULL,
 };
 
 /* For messages about the options before the command. */

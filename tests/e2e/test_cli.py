@@ -8,8 +8,8 @@ import pytest
 
 from harness import BIG, CAIRN, Mount, cairn, run, write
 
-COMMANDS = ["import", "roots", "ls", "cat", "du", "export", "mount", "umount", "virtiofs",
-            "daemon", "push", "pull", "nar", "nix", "config", "stats", "fsck", "gc",
+COMMANDS = ["import", "roots", "ls", "cat", "du", "export", "mount", "umount", "upgrade",
+            "virtiofs", "daemon", "push", "pull", "nar", "nix", "config", "stats", "fsck", "gc",
             "reindex", "version"]
 NAR_COMMANDS = ["dump", "hash", "import", "restore", "ls", "cat"]
 NIX_COMMANDS = ["import", "copy", "path-info", "verify", "sign", "remove", "generate-key"]
