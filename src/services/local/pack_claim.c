@@ -142,7 +142,7 @@ static int cut(int fd, uint64_t length)
 	if (fstat(fd, &st) != 0) {
 		return -1;
 	}
-	if ((uint64_t)st.st_size == length) {
+	if ((uint64_t)st.st_size <= length) {
 		return 0;
 	}
 	return ftruncate(fd, (off_t)length) == 0 ? fdatasync(fd) : -1;
@@ -330,10 +330,13 @@ static int cut_abandoned(struct local_store *s, uint64_t number, const char *nam
 	}
 	int rc = committed_length(s, number, &length, err);
 
-	if (rc == 0 && cut(fd, MAX(length, PACK_HEADER_SIZE)) != 0) {
-		rc = error_set_errno(err, errno, "cannot write to %s/%s", s->path, name);
+	if (rc == 0) {
+		rc = pack_usable(s, fd, number, length, err);
 	}
-	return rc;
+	if (rc > 0 && cut(fd, MAX(length, PACK_HEADER_SIZE)) != 0) {
+		return error_set_errno(err, errno, "cannot write to %s/%s", s->path, name);
+	}
+	return MIN(rc, 0);
 }
 
 int pack_cut_abandoned(struct local_store *s, struct error *err)
