@@ -110,6 +110,11 @@ void hasher_reset(struct hasher *h)
 	blake3_hasher_init(&h->state);
 }
 
+void hasher_copy(struct hasher *to, const struct hasher *from)
+{
+	*to = *from;
+}
+
 void hasher_update(struct hasher *h, struct bytes data)
 {
 	blake3_hasher_update(&h->state, data.ptr, data.len);

@@ -59,5 +59,7 @@ struct hasher; /* opaque, about 2 KiB */
 struct hasher *hasher_new(void);
 void hasher_free(struct hasher *h);
 void hasher_reset(struct hasher *h);
+/* Makes it one that was given the same data. */
+void hasher_copy(struct hasher *to, const struct hasher *from);
 void hasher_update(struct hasher *h, struct bytes data);
 void hasher_finish(const struct hasher *h, struct digest *out);

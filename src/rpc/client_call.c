@@ -126,7 +126,8 @@ static int wait_sent(struct client_call *call, struct error *err)
 	return rc > 0 ? 0 : ended_early(call, err);
 }
 
-static int send_ops(struct client_call *call, const struct bytes *message, bool last,
+/* Takes over the message; NULL: none. */
+static int send_ops(struct client_call *call, struct rpc_message *message, bool last,
 		    struct error *err)
 {
 	struct client_ops ops = {.count = 0};
@@ -140,8 +141,8 @@ static int send_ops(struct client_call *call, const struct bytes *message, bool 
 		client_exchange_send_metadata(&ops, call->channel, &call->exchange);
 	}
 	if (message) {
-		client_exchange_send(&ops, &call->exchange, *message);
-		note_progress(call, message->len);
+		note_progress(call, rpc_message_size(message));
+		client_exchange_send(&ops, &call->exchange, message);
 	}
 	if (last) {
 		call->sent_last = true;
@@ -155,7 +156,20 @@ static int send_ops(struct client_call *call, const struct bytes *message, bool 
 int client_call_send(struct client_call *call, struct bytes message, bool last,
 		     struct error *err)
 {
-	return send_ops(call, &message, last, err);
+	struct rpc_message m cleanup(rpc_message_done) = {0};
+
+	rpc_message_set(&m, message);
+	return send_ops(call, &m, last, err);
+}
+
+int client_call_send_parts(struct client_call *call, struct bytes head, struct bytes body,
+			   bool last, void (*release)(void *context), void *context,
+			   struct error *err)
+{
+	struct rpc_message m cleanup(rpc_message_done) = {0};
+
+	rpc_message_set_parts(&m, head, body, release, context);
+	return send_ops(call, &m, last, err);
 }
 
 int client_call_send_end(struct client_call *call, struct error *err)

@@ -29,6 +29,13 @@ int client_call_start(struct client_channel *c, const char *method, struct clien
  */
 int client_call_send(struct client_call *call, struct bytes message, bool last,
 		     struct error *err);
+/*
+ * The same, of head, which is copied, and body after it, which is not: release(context) is
+ * called when it is needed no more, which may be after the call, in any thread.
+ */
+int client_call_send_parts(struct client_call *call, struct bytes head, struct bytes body,
+			   bool last, void (*release)(void *context), void *context,
+			   struct error *err);
 /* Nothing more is sent. */
 int client_call_send_end(struct client_call *call, struct error *err);
 /*

@@ -40,9 +40,11 @@ void client_exchange_send_metadata(struct client_ops *ops, const struct client_c
 }
 
 void client_exchange_send(struct client_ops *ops, struct client_exchange *x,
-			  struct bytes message)
+			  struct rpc_message *message)
 {
-	rpc_message_set(&x->sent, message);
+	rpc_message_done(&x->sent);
+	x->sent = *message;
+	*message = (struct rpc_message){0};
 	client_ops_add(ops, GRPC_OP_SEND_MESSAGE)->data.send_message.send_message =
 		x->sent.buffer;
 }

@@ -33,8 +33,9 @@ void client_exchange_done(struct client_exchange *x);
 /* These add an operation. */
 void client_exchange_send_metadata(struct client_ops *ops, const struct client_channel *c,
 				   struct client_exchange *x);
+/* Takes over the message. */
 void client_exchange_send(struct client_ops *ops, struct client_exchange *x,
-			  struct bytes message);
+			  struct rpc_message *message);
 void client_exchange_receive_metadata(struct client_ops *ops, struct client_exchange *x);
 void client_exchange_receive(struct client_ops *ops, struct client_exchange *x);
 void client_exchange_receive_status(struct client_ops *ops, struct client_exchange *x);

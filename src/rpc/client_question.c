@@ -15,13 +15,15 @@ static void start_question(struct client_channel *c, grpc_completion_queue *queu
 			   struct pending *p, struct client_question *q)
 {
 	struct client_ops ops = {.count = 0};
+	struct rpc_message request = {0};
 
 	p->question = q;
 	client_exchange_init(&p->exchange);
 	p->call = client_channel_create_call(c, queue, q->method,
 					     grpc_library_deadline(c->config.timeout_ms));
 	client_exchange_send_metadata(&ops, c, &p->exchange);
-	client_exchange_send(&ops, &p->exchange, q->request);
+	rpc_message_set(&request, q->request);
+	client_exchange_send(&ops, &p->exchange, &request);
 	client_ops_add(&ops, GRPC_OP_SEND_CLOSE_FROM_CLIENT);
 	client_exchange_receive_metadata(&ops, &p->exchange);
 	client_exchange_receive(&ops, &p->exchange);

@@ -1,12 +1,7 @@
 /* Blobs that are put by their content, and not by a writer. */
 
-#include <errno.h>
-
-#include "base/io.h"
+#include "rpc/file_upload.h"
 #include "rpc/remote_blobs_internal.h"
-
-/* Of a file, read at once. */
-#define PIECE ((size_t)1 << 20)
 
 static int put_large(struct remote *r, struct bytes content, const struct digest *digest,
 		     struct error *err)
@@ -48,55 +43,17 @@ int remote_blobs_put(struct remote *r, struct blob_service *s, struct bytes cont
 	return rc < 0 ? rc : 0;
 }
 
-static int hash_file(int fd, uint64_t size, struct blob_watch *watch, struct digest *out,
-		     struct error *err)
-{
-	uint8_t *buf cleanup(cleanup_free) = xmalloc(PIECE);
-	struct hasher *hasher = hasher_new();
-	int rc = 0;
-
-	for (uint64_t at = 0; rc == 0 && at < size;) {
-		size_t want = (size_t)MIN(size - at, PIECE);
-		ssize_t n = pread_full(fd, buf, want, (off_t)at);
-
-		if (n < 0) {
-			rc = error_set_errno(err, errno, "cannot read");
-		} else if ((size_t)n < want) {
-			rc = error_set(err, ERROR_CHANGED, "the file became shorter");
-		} else {
-			hasher_update(hasher, bytes_of(buf, want));
-			rc = blob_watch_advance(watch, 0, err);
-		}
-		at += want;
-	}
-	hasher_finish(hasher, out);
-	hasher_free(hasher);
-	return rc;
-}
-
-/* A large file is read twice rather than sent in vain. */
 int remote_blobs_put_file(struct remote *r, struct blob_service *s, int fd, uint64_t size,
 			  struct blob_watch *watch, struct digest *out, struct error *err)
 {
-	struct digest digest;
+	const struct file_upload_plan plan = {
+		.remote = r, .fd = fd, .size = size, .watch = watch, .blobs = s};
 	int rc = remote_check_writable(r, err);
 
 	if (rc < 0) {
 		return rc;
 	}
-	if (size <= OUTBOX_OBJECT_MAX) {
-		return blob_service_put_file_by_writer(s, fd, size, watch, out, err);
-	}
-	rc = hash_file(fd, size, watch, &digest, err);
-	if (rc == 0) {
-		rc = blob_service_has(s, &digest, err);
-	}
-	if (rc == 0) {
-		return blob_service_put_file_by_writer(s, fd, size, watch, out, err);
-	}
-	if (rc > 0) {
-		*out = digest;
-		rc = blob_watch_advance(watch, size, err);
-	}
-	return rc;
+	return size <= OUTBOX_OBJECT_MAX
+		       ? blob_service_put_file_by_writer(s, fd, size, watch, out, err)
+		       : file_upload(&plan, out, err);
 }

@@ -191,6 +191,27 @@ static void test_hasher_pieces(void **state unused)
 	hasher_free(NULL);
 }
 
+/* Two go on from the same beginning. */
+static void test_hasher_copy(void **state unused)
+{
+	const uint8_t data[] = "a beginning and an end";
+	struct hasher *h = hasher_new(), *other = hasher_new();
+	struct digest whole, found;
+
+	digest_of(&whole, bytes_of(data, sizeof(data)));
+	hasher_update(h, bytes_of(data, 5));
+	hasher_update(other, bytes_of(data, 9));
+	hasher_copy(other, h);
+	hasher_update(h, bytes_of(data, 1));
+	hasher_update(other, bytes_of(data + 5, sizeof(data) - 5));
+	hasher_finish(other, &found);
+	assert_true(digest_equal(&found, &whole));
+	hasher_finish(h, &found);
+	assert_false(digest_equal(&found, &whole));
+	hasher_free(h);
+	hasher_free(other);
+}
+
 /* ---- The map ---- */
 
 static struct digest numbered(uint64_t i)
@@ -255,11 +276,17 @@ static void test_map_collisions(void **state unused)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_golden_blobs), cmocka_unit_test(test_empty),
-		cmocka_unit_test(test_text_forms),   cmocka_unit_test(test_text_four_times),
-		cmocka_unit_test(test_text_refused), cmocka_unit_test(test_forms_are_not_mixed),
-		cmocka_unit_test(test_order),        cmocka_unit_test(test_hasher_pieces),
-		cmocka_unit_test(test_map),          cmocka_unit_test(test_map_collisions),
+		cmocka_unit_test(test_golden_blobs),
+		cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_text_forms),
+		cmocka_unit_test(test_text_four_times),
+		cmocka_unit_test(test_text_refused),
+		cmocka_unit_test(test_forms_are_not_mixed),
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_hasher_pieces),
+		cmocka_unit_test(test_hasher_copy),
+		cmocka_unit_test(test_map),
+		cmocka_unit_test(test_map_collisions),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,9 +6,9 @@
 
 #include <cmocka.h>
 
+#include "odd_peer.h"
 #include "rpc/read_ahead.h"
 #include "rpc/remote_store.h"
-#include "rpc_fixture.h"
 
 /* ---- By itself ---- */
 
@@ -155,159 +155,27 @@ static void test_end_while_fetching(void **state unused)
 #define BLOB_SIZE (((size_t)20 << 20) + 12345)
 #define PIECE ((size_t)300000)
 
-/* Blobs of the server's store, of which some bytes are wrong, or do not come. */
-struct odd_blobs {
-	struct blob_service base;
-	struct blob_service *inner;
-	pthread_mutex_t lock; /* guards what follows */
-	pthread_cond_t changed;
-	uint64_t wrong_at; /* 0: nowhere */
-	uint64_t fail_at;  /* who reads this byte fails; 0: nobody */
-	uint64_t stall_at; /* who reads this byte waits; 0: nobody */
-	unsigned waiting;
-};
-
-struct odd_reader {
-	struct blob_reader base;
-	struct blob_reader *inner;
-	struct odd_blobs *blobs;
-};
-
-static int odd_pread(struct blob_reader *base, void *buf, size_t len, uint64_t offset,
-		     size_t *got, struct error *err)
-{
-	struct odd_reader *r = container_of(base, struct odd_reader, base);
-	struct odd_blobs *b = r->blobs;
-
-	pthread_mutex_lock(&b->lock);
-	while (b->stall_at && b->stall_at >= offset && b->stall_at < offset + len) {
-		b->waiting++;
-		pthread_cond_broadcast(&b->changed);
-		pthread_cond_wait(&b->changed, &b->lock);
-	}
-	uint64_t wrong = b->wrong_at;
-	bool fails = b->fail_at && b->fail_at >= offset && b->fail_at < offset + len;
-
-	pthread_mutex_unlock(&b->lock);
-	if (fails) {
-		return error_set(err, ERROR_IO, "a byte from %ju on", (uintmax_t)offset);
-	}
-	int rc = blob_reader_pread(r->inner, buf, len, offset, got, err);
-
-	if (rc == 0 && wrong && wrong >= offset && wrong < offset + *got) {
-		((uint8_t *)buf)[wrong - offset] ^= 1;
-	}
-	return rc;
-}
-
-static int odd_outboard(struct blob_reader *base, uint64_t first, size_t count, uint8_t *values,
-			struct error *err)
-{
-	return blob_reader_outboard(container_of(base, struct odd_reader, base)->inner, first,
-				    count, values, err);
-}
-
-static int odd_fd(const struct blob_reader *base unused)
-{
-	return -1;
-}
-
-static void odd_free(struct blob_reader *base)
-{
-	struct odd_reader *r = container_of(base, struct odd_reader, base);
-
-	blob_reader_free(r->inner);
-	free(r);
-}
-
-static const struct blob_reader_ops odd_reader_ops = {odd_pread, odd_fd, odd_outboard,
-						      odd_free};
-
-static int odd_open(struct blob_service *s, const struct digest *digest,
-		    struct blob_reader **out, struct error *err)
-{
-	struct odd_blobs *b = container_of(s, struct odd_blobs, base);
-	struct odd_reader *r = xcalloc(1, sizeof(*r));
-	int rc = blob_service_open(b->inner, digest, &r->inner, err);
-
-	if (rc <= 0) {
-		free(r);
-		return rc;
-	}
-	r->base.ops = &odd_reader_ops;
-	r->base.size = blob_reader_size(r->inner);
-	r->blobs = b;
-	*out = &r->base;
-	return rc;
-}
-
-static void odd_destroy(struct blob_service *s)
-{
-	struct odd_blobs *b = container_of(s, struct odd_blobs, base);
-
-	blob_service_unref(b->inner);
-	pthread_cond_destroy(&b->changed);
-	pthread_mutex_destroy(&b->lock);
-	free(b);
-}
-
-static const struct blob_service_ops odd_ops = {
-	.name = "odd",
-	.verifies_ranges = true,
-	.destroy = odd_destroy,
-	.open = odd_open,
-};
-
-static void set(struct odd_blobs *b, uint64_t *place, uint64_t value)
-{
-	pthread_mutex_lock(&b->lock);
-	*place = value;
-	pthread_cond_broadcast(&b->changed);
-	pthread_mutex_unlock(&b->lock);
-}
-
 struct peer_test {
-	struct rpc_fixture *server;
-	struct odd_blobs *blobs;
-	struct store client;
+	struct odd_peer peer;
 	uint8_t *content;
 	struct digest digest;
 };
 
-static struct odd_blobs *make_odd(struct rpc_fixture *f)
-{
-	struct odd_blobs *b = xcalloc(1, sizeof(*b));
-
-	blob_service_init(&b->base, &odd_ops);
-	pthread_mutex_init(&b->lock, NULL);
-	pthread_cond_init(&b->changed, NULL);
-	b->inner = f->store.blobs;
-	f->store.blobs = &b->base;
-	return b;
-}
-
 static struct peer_test begin(void **state)
 {
 	struct rpc_fixture *f = *state;
-	struct peer_test t = {.server = f, .content = xmalloc(BLOB_SIZE)};
-	char *address cleanup(cleanup_free) = xasprintf("grpc+unix://%s/socket", f->folder);
-	struct error err = {0};
+	struct peer_test t = {.content = odd_peer_content(BLOB_SIZE)};
 
-	for (size_t i = 0; i < BLOB_SIZE; i++) {
-		t.content[i] = (uint8_t)(i * 2654435761u >> 20);
-	}
 	assert_int_equal(blob_service_put(f->store.blobs, bytes_of(t.content, BLOB_SIZE),
-					  &t.digest, &err),
+					  &t.digest, NULL),
 			 0);
-	t.blobs = make_odd(f);
-	rpc_fixture_start(state);
-	assert_int_equal(store_open(&t.client, address, 0, &err), 0);
+	odd_peer_start(&t.peer, state);
 	return t;
 }
 
 static void finish(struct peer_test *t)
 {
-	store_close(&t->client);
+	odd_peer_stop(&t->peer);
 	free(t->content);
 }
 
@@ -316,7 +184,7 @@ static struct blob_reader *open_reader(struct peer_test *t)
 	struct blob_reader *r;
 	struct error err = {0};
 
-	assert_int_equal(blob_service_open(t->client.blobs, &t->digest, &r, &err), 1);
+	assert_int_equal(blob_service_open(t->peer.client.blobs, &t->digest, &r, &err), 1);
 	assert_int_equal(blob_reader_size(r), BLOB_SIZE);
 	return r;
 }
@@ -397,7 +265,7 @@ static void test_wrong_bytes(void **state)
 	struct error err = {0};
 	size_t at = 0;
 
-	set(t.blobs, &t.blobs->wrong_at, wrong);
+	odd_peer_set(&t.peer, &t.peer.blobs->wrong_at, wrong);
 	r = open_reader(&t);
 	assert_int_equal(read_to(&t, r, &at, BLOB_SIZE, &err), -ERROR_CORRUPT);
 	assert_true(at <= wrong && at > (size_t)7 << 20);
@@ -413,19 +281,14 @@ static void test_wrong_bytes(void **state)
 static void test_closed_while_stalled(void **state)
 {
 	struct peer_test t = begin(state);
-	struct odd_blobs *b = t.blobs;
-	struct blob_reader *r;
+	struct blob_reader *r = open_reader(&t);
+	uint64_t *stall = &t.peer.blobs->read_stalls_at;
 
-	set(b, &b->stall_at, (size_t)11 << 20);
-	r = open_reader(&t);
+	odd_peer_set(&t.peer, stall, (size_t)11 << 20);
 	read_well(&t, r, 0, (size_t)8 << 20);
-	pthread_mutex_lock(&b->lock);
-	while (b->waiting == 0) {
-		pthread_cond_wait(&b->changed, &b->lock);
-	}
-	pthread_mutex_unlock(&b->lock);
+	odd_peer_await_stall(&t.peer);
 	blob_reader_free(r);
-	set(b, &b->stall_at, 0);
+	odd_peer_set(&t.peer, stall, 0);
 	finish(&t);
 }
 
@@ -436,10 +299,10 @@ static void test_peer_fails(void **state)
 	struct error err = {0};
 	size_t at = 0;
 
-	set(t.blobs, &t.blobs->fail_at, (size_t)11 << 20);
+	odd_peer_set(&t.peer, &t.peer.blobs->read_fails_at, (size_t)11 << 20);
 	assert_int_equal(read_to(&t, r, &at, BLOB_SIZE, &err), -ERROR_IO);
 	assert_true(at <= (size_t)11 << 20 && at > (size_t)7 << 20);
-	set(t.blobs, &t.blobs->fail_at, 0);
+	odd_peer_set(&t.peer, &t.peer.blobs->read_fails_at, 0);
 	assert_int_equal(read_to(&t, r, &at, BLOB_SIZE, &err), 0);
 	blob_reader_free(r);
 	finish(&t);
