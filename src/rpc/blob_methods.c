@@ -1,5 +1,6 @@
 /* BlobService. */
 
+#include "base/pipeline.h"
 #include "rpc/store_methods_internal.h"
 
 /* Bytes of a blob in one message. */
@@ -134,16 +135,62 @@ static int write_chunk(struct blob_writer *w, const struct rpc_message *m, struc
 	return rc;
 }
 
-static int receive_blob(struct server_call *c, struct blob_writer *w, struct error *err)
+/* Messages of one upload: some are written while the next ones come in. */
+#define SLOTS 4
+
+struct reception {
+	struct blob_writer *writer;
+	struct rpc_message messages[SLOTS];
+};
+
+static int write_slot(void *context, size_t slot, struct error *err)
 {
-	struct rpc_message m cleanup(rpc_message_done) = {0};
+	struct reception *r = context;
+	int rc = write_chunk(r->writer, &r->messages[slot], err);
+
+	rpc_message_done(&r->messages[slot]);
+	return rc;
+}
+
+/* What is more than a few pieces long does not wait together with others. */
+static int receive_messages(struct server_call *c, struct reception *r, struct pipeline *p,
+			    struct error *err)
+{
+	size_t slot;
 	int rc;
 
-	while ((rc = server_call_receive(c, &m, err)) > 0) {
-		rc = write_chunk(w, &m, err);
+	while ((rc = pipeline_claim(p, &slot, err)) == 0) {
+		rc = server_call_receive(c, &r->messages[slot], err);
+		if (rc <= 0) {
+			break;
+		}
+		bool large = rpc_message_size(&r->messages[slot]) > 2 * PIECE;
+
+		pipeline_publish(p);
+		rc = large ? pipeline_finish(p, err) : 0;
 		if (rc < 0) {
 			break;
 		}
+	}
+	return rc < 0 ? rc : pipeline_finish(p, err);
+}
+
+static int receive_blob(struct server_call *c, struct blob_writer *w, struct error *err)
+{
+	struct reception r = {.writer = w};
+	const struct pipeline_plan plan = {
+		.stages = {{.run = write_slot, .ordered = true}},
+		.stage_count = 1,
+		.slot_count = SLOTS,
+		.threads = 2,
+		.context = &r,
+	};
+	struct pipeline *p = pipeline_new(&plan);
+	int rc = receive_messages(c, &r, p, err);
+
+	pipeline_free(p);
+	for (size_t i = 0; i < SLOTS; i++) {
+		rpc_message_done(&r.messages[i]);
 	}
 	return rc;
 }
