@@ -21,7 +21,7 @@ static void set_arguments(grpc_channel_args *a, const struct client_channel_conf
 	/* Else all channels to one address would share one connection. */
 	grpc_library_add_number(a, "grpc.use_local_subchannel_pool", 1);
 	grpc_library_add_number(a, GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-	grpc_library_add_number(a, GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+	grpc_library_add_number(a, GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
 	/* So long one attempt may take. */
 	grpc_library_add_number(a, GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
 				(int)config->connect_timeout_ms);
@@ -222,4 +222,41 @@ int client_channel_timed_out(const struct client_channel *c, struct error *err)
 {
 	return error_set(err, ERROR_TIMEOUT, "%s: no answer in %u ms", c->address,
 			 c->config.timeout_ms);
+}
+
+/* ---- Waiting ---- */
+
+static void wait_connected(struct client_channel *c, gpr_timespec until)
+{
+	const struct grpc_library *lib = &grpc_library;
+	/* Of the next call. */
+	unsigned turn = atomic_load_explicit(&c->turn, memory_order_relaxed);
+	grpc_channel *connection = c->connections[turn % c->connection_count];
+	grpc_completion_queue *queue = client_channel_take_queue(c);
+	bool changed = true;
+
+	while (changed) {
+		grpc_connectivity_state state =
+			lib->grpc_channel_check_connectivity_state(connection, 1);
+
+		if (state == GRPC_CHANNEL_READY) {
+			break;
+		}
+		lib->grpc_channel_watch_connectivity_state(connection, state, until, queue, c);
+		changed = lib->grpc_completion_queue_pluck(queue, c, grpc_library_deadline(0),
+							   NULL)
+				  .success;
+	}
+	client_channel_give_queue(c, queue);
+}
+
+void client_channel_wait(struct client_channel *c, unsigned ms, bool connection)
+{
+	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+
+	if (connection && c->connections) {
+		wait_connected(c, grpc_library_deadline(ms));
+	} else {
+		nanosleep(&t, NULL);
+	}
 }

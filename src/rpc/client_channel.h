@@ -61,3 +61,9 @@ struct client_question {
 /* Returns the first failure, when all have ended; the message is that one's. */
 int client_channel_ask_many(struct client_channel *c, struct client_question *questions,
 			    size_t count, struct error *err);
+
+/*
+ * Waits so many milliseconds before a call is made again; no longer than until there is a
+ * connection, when that is what lacks: only while somebody waits for it does one come to be.
+ */
+void client_channel_wait(struct client_channel *c, unsigned ms, bool connection);

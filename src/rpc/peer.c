@@ -3,12 +3,13 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/random.h>
-#include <time.h>
 
+#include "base/moment.h"
 #include "rpc/messages.h"
 
 #define ATTEMPTS_MAX 5
 #define FIRST_WAIT_MS 50u
+#define SILENCE_MS 500
 
 #define METHOD_PATH_MAX 128
 
@@ -19,6 +20,8 @@ struct peer {
 	struct client_channel *channel;
 	_Atomic int packages[PEER_SERVICE_COUNT];
 	_Atomic int cairn;
+	_Atomic uint64_t heard; /* when something came from it; see moment_now() */
+	_Atomic uint64_t silent_until;
 };
 
 struct peer *peer_new(const struct client_channel_config *config)
@@ -45,7 +48,7 @@ const char *peer_address(const struct peer *p)
 /* ---- Again ---- */
 
 /* Up to twice as long each time, so that many clients of one peer do not come back at once. */
-static void wait_a_little(unsigned attempt)
+static unsigned choose_wait(unsigned attempt)
 {
 	unsigned limit = FIRST_WAIT_MS << attempt;
 	uint32_t random = 0;
@@ -53,10 +56,7 @@ static void wait_a_little(unsigned attempt)
 	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0) {
 		random = UINT32_MAX / 2;
 	}
-	unsigned ms = limit / 2 + (unsigned)((uint64_t)random * (limit / 2) >> 32);
-	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-
-	nanosleep(&t, NULL);
+	return limit / 2 + (unsigned)((uint64_t)random * (limit / 2) >> 32);
 }
 
 bool peer_retry(struct peer_retry *r, int rc)
@@ -65,8 +65,39 @@ bool peer_retry(struct peer_retry *r, int rc)
 	    r->attempts + 1 >= ATTEMPTS_MAX) {
 		return false;
 	}
-	wait_a_little(r->attempts++);
+	client_channel_wait(r->peer->channel, choose_wait(r->attempts++),
+			    rc == -ERROR_UNAVAILABLE);
 	return true;
+}
+
+/* ---- Silence ---- */
+
+/*
+ * A reader is not one call: the kernel asks for more than was read, and again for less when
+ * that fails; so somebody would wait for several timeouts. When a call was in vain, and nothing
+ * was heard from the peer while it lasted, those that come next are not made.
+ */
+static int check_silent(const struct peer *p, struct error *err)
+{
+	return moment_now() < atomic_load(&p->silent_until)
+		       ? error_set(err, ERROR_TIMEOUT, "%s: it has just given no answer",
+				   peer_address(p))
+		       : 0;
+}
+
+static void note_heard(struct peer *p)
+{
+	atomic_store_explicit(&p->heard, moment_now(), memory_order_relaxed);
+}
+
+/* Of a call that began then. */
+static void note_end(struct peer *p, uint64_t begin, int rc)
+{
+	if (rc != -ERROR_TIMEOUT && rc != -ERROR_UNAVAILABLE) {
+		note_heard(p);
+	} else if (rc == -ERROR_TIMEOUT && atomic_load(&p->heard) < begin) {
+		atomic_store(&p->silent_until, moment_now() + SILENCE_MS);
+	}
 }
 
 /* ---- Names ---- */
@@ -113,13 +144,20 @@ static void note_failure(struct peer *p, const struct peer_method *m, int rc)
 static int run_again(struct attempt *a, const struct peer_method *m, int package,
 		     struct error *err)
 {
-	struct peer_retry retry = {0};
+	struct peer_retry retry = {.peer = a->peer};
 	char path[METHOD_PATH_MAX];
 	int rc;
 
 	make_path(m, package, path);
 	do {
+		uint64_t begin = moment_now();
+
+		rc = check_silent(a->peer, err);
+		if (rc < 0) {
+			return rc;
+		}
 		rc = a->run(a, path, err);
+		note_end(a->peer, begin, rc);
 		note_failure(a->peer, m, rc);
 	} while (rc < 0 && !a->taken && peer_retry(&retry, rc));
 	return rc;
@@ -219,6 +257,7 @@ static int run_stream(struct attempt *a, const char *path, struct error *err)
 			return rc;
 		}
 		a->taken = true;
+		note_heard(a->peer);
 		rc = a->take(a->context, message, err);
 	}
 	return rc < 0 ? rc : 0;

@@ -66,10 +66,14 @@ int peer_upload(struct peer *p, const struct peer_method *method, struct client_
 
 /* For those who repeat a call themselves. */
 struct peer_retry {
+	struct peer *peer;
 	unsigned attempts;
 };
 
-/* Whether to try again after this failure; waits a little before it says so. */
+/*
+ * Whether to try again after this failure; waits a little before it says so, or until the peer
+ * is there again.
+ */
 bool peer_retry(struct peer_retry *r, int rc);
 
 /* Many questions at once, as client_channel_ask_many; method paths are made here. */

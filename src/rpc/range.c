@@ -237,7 +237,7 @@ struct range {
 static int read_range(struct range_source *s, struct range *r, struct proof **proof,
 		      struct error *err)
 {
-	struct peer_retry retry = {0};
+	struct peer_retry retry = {.peer = s->peer};
 	int rc;
 
 	do {

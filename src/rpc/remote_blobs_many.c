@@ -113,7 +113,7 @@ static int get_from_cairn(struct getting *g, struct error *err)
 	int rc = 0;
 
 	while (rc == 0 && g->next < count) {
-		struct peer_retry retry = {0};
+		struct peer_retry retry = {.peer = g->remote->peer};
 
 		g->count = MIN(g->next + GET_COUNT, count);
 		do {

@@ -25,7 +25,7 @@ static int put_large(struct remote *r, struct bytes content, const struct digest
 int remote_blobs_put(struct remote *r, struct blob_service *s, struct bytes content,
 		     const struct digest *digest, struct error *err)
 {
-	struct peer_retry retry = {0};
+	struct peer_retry retry = {.peer = r->peer};
 	int rc = remote_check_writable(r, err);
 
 	if (rc < 0) {

@@ -139,7 +139,7 @@ static int infos_put(struct record_table *t, const struct record_entry *entries,
 		     struct error *err)
 {
 	struct remote *r = remote_of(t);
-	struct peer_retry retry = {0};
+	struct peer_retry retry = {.peer = r->peer};
 	int rc = remote_check_writable(r, err);
 
 	for (size_t i = 0; rc == 0 && i < count; i++) {

@@ -247,7 +247,7 @@ static int fetch_once(struct fetch *f, struct blob_reader **out, struct error *e
 static int fetch_blob(struct spool *s, const struct digest *digest, struct blob_reader **out,
 		      struct error *err)
 {
-	struct peer_retry retry = {0};
+	struct peer_retry retry = {.peer = s->peer};
 	int rc;
 
 	do {

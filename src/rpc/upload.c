@@ -82,7 +82,7 @@ static int put_to_cairn(struct peer *p, enum find_missing_kind kind, const struc
 {
 	struct digest *digests cleanup(cleanup_free) = list_digests(list, count);
 	bool *missing cleanup(cleanup_free) = xcalloc(count, sizeof(*missing));
-	struct peer_retry retry = {0};
+	struct peer_retry retry = {.peer = p};
 	int rc;
 
 	do {
@@ -255,7 +255,7 @@ static int put_closure(struct graph *g, const struct digest *root, struct error 
 static int put_root(struct graph *g, const struct digest *root, struct error *err)
 {
 	struct directory *known cleanup(cleanup_directory) = NULL;
-	struct peer_retry retry = {0};
+	struct peer_retry retry = {.peer = g->peer};
 	int rc = remote_directory_get(g->peer, root, &known, err);
 
 	if (rc != 0) {

@@ -257,6 +257,11 @@ const char *client_channel_address(const struct client_channel *c unused)
 	return "fake://";
 }
 
+void client_channel_wait(struct client_channel *c unused, unsigned ms unused,
+			 bool connection unused)
+{
+}
+
 static int take_one(const struct fake_messages *l, struct buffer *reply, struct error *err)
 {
 	if (l->count != 1) {
