@@ -193,6 +193,19 @@ static int list_infos_after(void *context, struct server_call *c, struct error *
 
 /* ---- CalculateNAR ---- */
 
+/*
+ * Where nothing is at a peer, nothing can be out of reach: then a part of the tree is missing,
+ * and asking again is of no use.
+ */
+static int tell_missing(const struct store *store, int rc, struct error *err)
+{
+	if (rc == -ERROR_UNAVAILABLE && !directory_service_fetches(store->directories)) {
+		err->code = ERROR_NOT_FOUND;
+		return -ERROR_NOT_FOUND;
+	}
+	return rc;
+}
+
 static int calculate_nar(void *context, struct server_call *c, struct error *err)
 {
 	struct store_methods *s = context;
@@ -208,6 +221,7 @@ static int calculate_nar(void *context, struct server_call *c, struct error *err
 	}
 	if (rc == 0) {
 		rc = nar_hash(s->store, &node, NULL, NULL, &size, sha256, err);
+		rc = tell_missing(s->store, rc, err);
 	}
 	if (rc == 0) {
 		struct calculate_nar_response m = {.nar_size = size,

@@ -249,8 +249,7 @@ def test_faults_of_path_infos(client):
         assert code_of(lambda: client.path_infos.Put(info)) == Code.INVALID_ARGUMENT
     assert list(client.path_infos.List(client.store.ListPathInfoRequest())) == []
     absent = path_info(client, content=b"nobody has this").node
-    assert code_of(lambda: client.path_infos.CalculateNAR(absent)) in (
-        Code.NOT_FOUND, Code.UNAVAILABLE)
+    assert code_of(lambda: client.path_infos.CalculateNAR(absent)) == Code.NOT_FOUND
     assert code_of(lambda: client.path_infos.CalculateNAR(client.castore.Node())) \
         == Code.INVALID_ARGUMENT
 
