@@ -4,14 +4,13 @@
  * then what the peer has.
  */
 
-#include <errno.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
 #include "castore/digest_map.h"
 #include "rpc/remote.h"
+#include "rpc/stage_folder.h"
 #include "services/fallback.h"
 #include "services/forward.h"
 #include "services/local/local_store.h"
@@ -39,7 +38,7 @@ struct held_directories {
 
 struct remote_stage {
 	struct stage base;
-	char *folder;
+	struct stage_folder *folder;
 	struct blob_service *blobs_below; /* references */
 	struct directory_service *directories_below;
 	struct held_blobs *blobs; /* references */
@@ -408,12 +407,6 @@ static int stage_commit(struct stage *base, struct error *err)
 
 /* ---- The staged store ---- */
 
-static int remove_one(const char *path, const struct stat *st unused, int type unused,
-		      struct FTW *ftw unused)
-{
-	return remove(path);
-}
-
 static void stage_free(struct stage *base)
 {
 	struct remote_stage *g = container_of(base, struct remote_stage, base);
@@ -426,10 +419,7 @@ static void stage_free(struct stage *base)
 	}
 	blob_service_unref(g->blobs_below);
 	directory_service_unref(g->directories_below);
-	if (g->folder) {
-		nftw(g->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-		free(g->folder);
-	}
+	stage_folder_free(g->folder);
 	free(g);
 }
 
@@ -437,21 +427,6 @@ static const struct stage_ops stage_ops = {
 	.commit = stage_commit,
 	.free = stage_free,
 };
-
-static int make_folder(char **out, struct error *err)
-{
-	const char *dir = getenv("TMPDIR");
-	char *path = xasprintf("%s/cairn-stage-XXXXXX", dir && dir[0] ? dir : "/tmp");
-
-	if (!mkdtemp(path)) {
-		int rc = error_set_errno(err, errno, "cannot make a folder like %s", path);
-
-		free(path);
-		return rc;
-	}
-	*out = path;
-	return 0;
-}
 
 static void hold(struct remote_stage *g, const struct store *temporary)
 {
@@ -467,10 +442,11 @@ static void hold(struct remote_stage *g, const struct store *temporary)
 static int open_temporary(struct remote_stage *g, struct error *err)
 {
 	struct store temporary = {0};
-	int rc = make_folder(&g->folder, err);
+	int rc = stage_folder_new(&g->folder, err);
 
 	if (rc == 0) {
-		rc = local_store_open(&temporary, g->folder, STORE_CREATE, err);
+		rc = local_store_open(&temporary, stage_folder_path(g->folder), STORE_CREATE,
+				      err);
 	}
 	if (rc == 0) {
 		hold(g, &temporary);

@@ -1,12 +1,14 @@
 """A store that a cairn daemon keeps, by its address: every command does what it does on a disk."""
 import os
 import socket
+import subprocess
 import time
 
 import pytest
 
 import nars
-from harness import SLOW, Store, assert_same_tree, cairn, pattern, write
+from harness import (CAIRN, SLOW, TIMEOUT, Store, assert_same_tree, cairn, environment,
+                     live_processes, pattern, start, wait_until, write)
 from nix_paths import StorePath
 
 
@@ -74,6 +76,36 @@ def test_names(far, sample, source):
     assert far.roots() == {}
     assert far.cairn("ls", "tree", check=False).code == 3
     assert far.cairn("roots", "remove", "tree", check=False).code == 3
+
+
+def test_what_a_killed_import_leaves(far, local, sample, folder):
+    """Its temporary folder is removed by the next one; those of the living are not."""
+    local.add(sample, "tree")
+    data = local.cairn("nar", "dump", "tree").raw
+    env = {"TMPDIR": str(folder)}
+    stages = lambda: set(folder.glob("cairn-stage-*"))
+
+    def begin():
+        before = stages()
+        process = start([CAIRN, "--store", far.path, "nar", "import", "-"], stdin=subprocess.PIPE,
+                        stdout=subprocess.DEVNULL, env=environment(env))
+        process.stdin.write(data[:200])
+        process.stdin.flush()
+        wait_until(lambda: stages() - before, "nothing is staged")
+        return process, stages() - before
+
+    killed, left = begin()
+    killed.kill()
+    killed.wait()
+    living, used = begin()
+    assert not left & stages()
+    far.cairn("nar", "import", "-", input=data, env=env)
+    assert stages() == used
+    living.stdin.write(data[200:])
+    living.stdin.close()
+    assert living.wait(TIMEOUT) == 0
+    assert stages() == set()
+    live_processes.difference_update({killed, living})
 
 
 @pytest.mark.fuse
