@@ -221,7 +221,7 @@ static int note_held(void *context, const struct node *node, struct error *err u
 
 static int read_leases(struct collection *c, struct error *err)
 {
-	return lease_reader_read(&c->leases, &c->local->lease, c->now, note_held, c, err);
+	return lease_reader_read(&c->leases, c->now, note_held, c, err);
 }
 
 static int mark_newcomers(struct collection *c, struct error *err)

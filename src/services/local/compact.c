@@ -200,6 +200,11 @@ static int move_one(struct compaction *c, struct index_write *w, const struct mo
 	struct bytes value;
 	int rc = index_write_get(w, m->table, digest_bytes(&m->digest), &value, err);
 
+	if (rc > 0 && value.len != LOCATION_SIZE) {
+		return error_set(err, ERROR_CORRUPT,
+				 "the index of the store is damaged (an entry of %zu bytes)",
+				 value.len);
+	}
 	if (rc > 0) {
 		rc = location_decode(value.ptr, &l, err);
 		rc = rc < 0 ? rc : l.pack == m->from.pack && l.offset == m->from.offset;

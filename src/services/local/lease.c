@@ -400,8 +400,8 @@ static int read_lease(struct lease_reader *r, const char *name, uint64_t now, le
 	return rc;
 }
 
-int lease_reader_read(struct lease_reader *r, const struct lease *own, uint64_t now,
-		      lease_visit visit, void *context, struct error *err)
+int lease_reader_read(struct lease_reader *r, uint64_t now, lease_visit visit, void *context,
+		      struct error *err)
 {
 	DIR *dir = list_folder(r->folder_fd);
 	struct dirent *entry;
@@ -412,7 +412,7 @@ int lease_reader_read(struct lease_reader *r, const struct lease *own, uint64_t 
 	}
 	r->oldest = 0;
 	while (rc == 0 && (entry = readdir(dir))) {
-		if (is_lease_name(entry->d_name) && strcmp(entry->d_name, own->name) != 0) {
+		if (is_lease_name(entry->d_name)) {
 			rc = read_lease(r, entry->d_name, now, visit, context, err);
 		}
 	}

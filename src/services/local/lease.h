@@ -81,12 +81,11 @@ int lease_reader_lock(struct lease_reader *r, struct error *err);
 void lease_reader_unlock(struct lease_reader *r);
 /*
  * Reads what was appended since the last time, removes files of the dead, and calls visit for
- * each tree that is held. own: the lease of this process, which is not read. now: seconds; what
- * long-lived processes wrote more than an hour
+ * each tree that is held. now: seconds; what long-lived processes wrote more than an hour
  * before is not protected.
  */
 typedef int (*lease_visit)(void *context, const struct node *node, struct error *err);
-int lease_reader_read(struct lease_reader *r, const struct lease *own, uint64_t now,
-		      lease_visit visit, void *context, struct error *err);
+int lease_reader_read(struct lease_reader *r, uint64_t now, lease_visit visit, void *context,
+		      struct error *err);
 /* The clock of leases and of the times of files, in seconds. */
 uint64_t lease_clock(void);

@@ -2,10 +2,10 @@
  * Makes a store with a tree of any number of files, FILES of them in each directory, all of
  * them different, directories and files: much faster than an import of so many files, which
  * would have to exist first. The files can be listed and looked up, but not read: their
- * contents are not in the store. ROOTS directories have names of their own as well: NAME0,
- * NAME1 and so on.
+ * contents are not in the store, unless "whole" is said. ROOTS directories have names of their
+ * own as well: NAME0, NAME1 and so on.
  *
- * usage: wide_store ADDRESS NAME DIRECTORIES [FILES [ROOTS]]
+ * usage: wide_store ADDRESS NAME DIRECTORIES [FILES [ROOTS [whole]]]
  */
 
 #include <stdio.h>
@@ -20,6 +20,7 @@ struct shape {
 	unsigned directories;
 	unsigned files; /* in each directory */
 	unsigned roots;
+	bool whole;
 };
 
 static int add(struct directory_builder *b, const char *prefix, unsigned number,
@@ -46,25 +47,30 @@ static int put_directory(struct store *s, struct directory_builder *b, struct no
 	return rc;
 }
 
-static struct node make_file(uint32_t number)
+static int make_file(struct store *s, uint32_t number, bool whole, struct node *out,
+		     struct error *err)
 {
-	struct node file = {.kind = NODE_FILE, .size = sizeof(number)};
+	struct bytes content = bytes_of(&number, sizeof(number));
 
-	digest_of(&file.digest, bytes_of(&number, sizeof(number)));
-	return file;
+	*out = (struct node){.kind = NODE_FILE, .size = sizeof(number)};
+	digest_of(&out->digest, content);
+	return whole ? blob_service_put(s->blobs, content, NULL, err) : 0;
 }
 
-static int put_folder(struct store *s, unsigned number, unsigned files, struct node *out,
-		      struct error *err)
+static int put_folder(struct store *s, unsigned number, const struct shape *shape,
+		      struct node *out, struct error *err)
 {
 	struct directory_builder *b cleanup(cleanup_directory_builder) =
 		directory_builder_new();
 	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && i < files; i++) {
-		struct node file = make_file(number * files + i);
+	for (unsigned i = 0; rc == 0 && i < shape->files; i++) {
+		struct node file;
 
-		rc = add(b, "file", number * files + i, &file, err);
+		rc = make_file(s, number * shape->files + i, shape->whole, &file, err);
+		if (rc == 0) {
+			rc = add(b, "file", number * shape->files + i, &file, err);
+		}
 	}
 	return rc < 0 ? rc : put_directory(s, b, out, err);
 }
@@ -86,7 +92,7 @@ static int fill(struct store *s, const struct shape *shape, struct error *err)
 	int rc = 0;
 
 	for (unsigned i = 0; rc == 0 && i < shape->directories; i++) {
-		rc = put_folder(s, i, shape->files, &folder, err);
+		rc = put_folder(s, i, shape, &folder, err);
 		if (rc == 0) {
 			rc = add(b, "folder", i, &folder, err);
 		}
@@ -117,14 +123,15 @@ int main(int argc, char **argv)
 	struct error err;
 	struct shape shape = {0};
 
-	if (argc >= 4 && argc <= 6) {
+	if (argc >= 4 && argc <= 7) {
 		shape = (struct shape){.name = argv[2],
 				       .directories = count_of(argv[3], 0),
 				       .files = count_of(argc > 4 ? argv[4] : NULL, 1000),
-				       .roots = count_of(argc > 5 ? argv[5] : NULL, 0)};
+				       .roots = count_of(argc > 5 ? argv[5] : NULL, 0),
+				       .whole = argc > 6 && strcmp(argv[6], "whole") == 0};
 	}
 	if (shape.directories == 0 || shape.files == 0) {
-		fprintf(stderr, "usage: %s ADDRESS NAME DIRECTORIES [FILES [ROOTS]]\n",
+		fprintf(stderr, "usage: %s ADDRESS NAME DIRECTORIES [FILES [ROOTS [whole]]]\n",
 			argv[0]);
 		return 2;
 	}
