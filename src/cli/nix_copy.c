@@ -177,8 +177,15 @@ static int run_copy_path(void *context, size_t slot, struct error *err)
 		xasprintf("%s%s", run->from_store, store_path_text(&info->path));
 
 	options.threads = info->nar_size > LARGE_NAR ? 0 : 1;
-	int r = ingest_path(&run->store, path, &options, &info->node, &run->stats, err);
+	unsigned tries = 0;
+	int r;
 
+	do {
+		r = ingest_path(&run->store, path, &options, &info->node, &run->stats, err);
+		if (r == 0) {
+			r = store_hold_put(&run->store, &info->node.node, err);
+		}
+	} while (cli_once_more(r, &tries, err));
 	if (r < 0) {
 		return r;
 	}

@@ -132,8 +132,16 @@ static int find_references(struct import_run *run, char **arguments, struct erro
 static int read_source(struct import_run *run, const char *path, struct root_node *out,
 		       struct error *err)
 {
-	int r = ingest_path(&run->known.store, path, &run->options, out, &run->stats, err);
+	struct store *store = &run->known.store;
+	unsigned tries = 0;
+	int r;
 
+	do {
+		r = ingest_path(store, path, &run->options, out, &run->stats, err);
+		if (r == 0) {
+			r = store_hold_put(store, &out->node, err);
+		}
+	} while (cli_once_more(r, &tries, err));
 	if (r < 0 || run->method == CA_NAR) {
 		return r;
 	}

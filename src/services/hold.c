@@ -2,6 +2,7 @@
 
 #include "services/forward.h"
 #include "services/local/local_store.h"
+#include "services/mark.h"
 
 bool store_hold(const struct node *node)
 {
@@ -11,6 +12,46 @@ bool store_hold(const struct node *node)
 void store_hold_nothing_yet(void)
 {
 	local_stores_hold(NULL);
+}
+
+static int find_blob(void *context, enum node_kind kind, const struct digest *digest,
+		     struct error *err)
+{
+	struct store *s = context;
+	int rc = kind == NODE_FILE ? blob_service_has(s->blobs, digest, err) : 0;
+
+	return rc ? MIN(rc, 0)
+		  : error_set(err, ERROR_COLLECTED,
+			      "%s was collected as garbage while it was needed again",
+			      digest_text(digest));
+}
+
+static int find_all(struct store *s, const struct node *node, struct error *err)
+{
+	struct mark m;
+	int rc = mark_init(&m, 0, err);
+
+	if (rc == 0) {
+		m.directories = s->directories;
+		m.met = find_blob;
+		m.context = s;
+		rc = mark_node(&m, node, err);
+		mark_done(&m);
+	}
+	return rc;
+}
+
+int store_hold_put(struct store *s, const struct node *node, struct error *err)
+{
+	/* What waits to be committed, nobody else could find below what is held. */
+	int rc = store_sync(s, err);
+
+	if (rc == 0) {
+		store_hold(node);
+		rc = local_stores_collected(err);
+	}
+	/* Where nothing had gone before it was held, all of it is there. */
+	return rc > 0 ? find_all(s, node, err) : rc;
 }
 
 int store_written(const struct node *node, uint64_t *seconds)

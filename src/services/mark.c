@@ -63,17 +63,33 @@ static int mark_waiting(struct mark *m, struct error *err)
 
 	if (rc == 0) {
 		m->absent++;
+		if (m->missing) {
+			buffer_append(m->missing, digest.bytes, DIGEST_SIZE);
+		}
 		return m->met ? m->met(m->context, NODE_DIRECTORY, &digest, err) : 0;
 	}
 	return rc < 0 ? rc : mark_entries(m, d, err);
+}
+
+static int mark_all_waiting(struct mark *m, struct error *err)
+{
+	int rc = 0;
+
+	while (rc == 0 && m->waiting.len) {
+		rc = mark_waiting(m, err);
+	}
+	return rc;
 }
 
 int mark_node(struct mark *m, const struct node *node, struct error *err)
 {
 	int rc = mark_one(m, node, err);
 
-	while (rc == 0 && m->waiting.len) {
-		rc = mark_waiting(m, err);
-	}
-	return rc;
+	return rc ? rc : mark_all_waiting(m, err);
+}
+
+int mark_found(struct mark *m, const uint8_t *digests, size_t count, struct error *err)
+{
+	buffer_append(&m->waiting, digests, count * DIGEST_SIZE);
+	return mark_all_waiting(m, err);
 }

@@ -23,6 +23,7 @@ struct mark {
 	void *context;
 	const atomic_bool *cancel; /* may be NULL; when it becomes true: ERROR_CANCELED */
 	struct buffer waiting;     /* digests of Directories */
+	struct buffer *missing;    /* likewise: those that are not there are added; or NULL */
 	_Atomic uint64_t *counter; /* of objects, for a display; may be NULL */
 	uint64_t absent;           /* Directories that are not there */
 };
@@ -32,4 +33,6 @@ int mark_init(struct mark *m, size_t expected, struct error *err);
 void mark_done(struct mark *m);
 /* A tree, or what of it was not marked before. After a failure, only mark_done. */
 int mark_node(struct mark *m, const struct node *node, struct error *err);
+/* What is below these Directories, which were missing and are not any more. */
+int mark_found(struct mark *m, const uint8_t *digests, size_t count, struct error *err);
 bool mark_has(const struct mark *m, enum node_kind kind, const struct digest *digest);

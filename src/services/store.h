@@ -107,6 +107,12 @@ int store_stage_commit(struct store *staged, struct error *err);
  * cannot be written to, as on a read-only disk, nothing is held.
  */
 bool store_hold(const struct node *node);
+/*
+ * The same for a tree that was put into a store, which is synced, and that has no name yet, so
+ * that it can be read. ERROR_COLLECTED: parts of it had been there before, and were collected;
+ * put it once more, as it was put before, and call this again.
+ */
+int store_hold_put(struct store *s, const struct node *node, struct error *err);
 /* For a process that may soon not make files any more: store_hold() will work all the same. */
 void store_hold_nothing_yet(void);
 /*

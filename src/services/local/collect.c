@@ -224,9 +224,35 @@ static int read_leases(struct collection *c, struct error *err)
 	return lease_reader_read(&c->leases, c->now, note_held, c, err);
 }
 
+/*
+ * An importer holds its tree before it puts once more what was taken under its hands: what it
+ * finds then is below a Directory that was missing when the lease was read.
+ */
+static int mark_missing(struct collection *c, struct error *err)
+{
+	struct buffer again cleanup(buffer_done) = c->missing;
+
+	c->missing = (struct buffer){0};
+	return again.len ? mark_found(&c->mark, again.ptr, again.len / DIGEST_SIZE, err) : 0;
+}
+
+/* Asker: is one of them there? */
+static int found_missing(struct collection *c, struct error *err)
+{
+	struct digest digest;
+	int rc = 0;
+
+	for (size_t at = 0; rc == 0 && at < c->missing.len; at += DIGEST_SIZE) {
+		memcpy(digest.bytes, c->missing.ptr + at, DIGEST_SIZE);
+		rc = directory_service_has(c->store->directories, &digest, err);
+	}
+	return rc;
+}
+
 static int mark_newcomers(struct collection *c, struct error *err)
 {
-	int rc = 0;
+	c->mark.missing = &c->missing;
+	int rc = mark_missing(c, err);
 
 	for (size_t at = 0; rc == 0 && at < c->newcomers.len; at += 1 + DIGEST_SIZE) {
 		struct node node = {.kind = (enum node_kind)c->newcomers.ptr[at]};
@@ -235,6 +261,7 @@ static int mark_newcomers(struct collection *c, struct error *err)
 		rc = mark_node(&c->mark, &node, err);
 	}
 	c->newcomers.len = 0;
+	c->mark.missing = NULL;
 	return rc;
 }
 
@@ -256,6 +283,10 @@ int collect_catch_up(struct collection *c, struct index_write *w, struct error *
 		rc = index_write_get(w, INDEX_META, bytes_of_string(name_tables[i]->sequence),
 				     &now, err);
 		changed |= rc > 0 && !bytes_equal(now, bytes_of(c->sequences[i], 8));
+	}
+	if (rc >= 0) {
+		rc = found_missing(c, err);
+		changed |= rc > 0;
 	}
 	return rc < 0 ? rc : changed || c->newcomers.len;
 }
@@ -335,6 +366,7 @@ static int collect_open(struct collection *c, struct error *err)
 	mark_done(&c->mark);
 	lease_reader_done(&c->leases);
 	buffer_done(&c->newcomers);
+	buffer_done(&c->missing);
 	free(c->packs);
 	return rc;
 }

@@ -35,7 +35,8 @@ struct collection {
 	struct mark mark;
 	struct lease_reader leases;
 	uint8_t sequences[2][8]; /* of the tables of names, as they were marked */
-	struct buffer newcomers; /* struct digest and a kind: held since the marking */
+	struct buffer newcomers; /* kinds and digests: held since the marking */
+	struct buffer missing;   /* digests: Directories of what is held that may come yet */
 
 	struct collected_pack *packs; /* by number */
 	size_t pack_count;

@@ -417,6 +417,20 @@ bool local_stores_hold(const struct node *node)
 	return held;
 }
 
+int local_stores_collected(struct error *err)
+{
+	uint64_t epoch;
+	int rc = 0;
+
+	pthread_mutex_lock(&open_stores_lock);
+	for (struct local_store *s = open_stores; s && rc == 0; s = s->next_open) {
+		rc = epoch_read(s->index, &epoch, err);
+		rc = rc < 0 ? rc : epoch != s->epoch;
+	}
+	pthread_mutex_unlock(&open_stores_lock);
+	return rc;
+}
+
 /* Asker. */
 static int find_written(struct local_store *s, const struct node *node, uint64_t *seconds)
 {

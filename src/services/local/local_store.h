@@ -12,6 +12,8 @@ int local_store_open(struct store *out, const char *path, unsigned flags, struct
 /* See store_hold() and store_hold_nothing_yet(), for which node is NULL. */
 bool local_stores_hold(const struct node *node);
 
+/* Asker: was anything collected from one of them since it was opened? */
+int local_stores_collected(struct error *err);
 /* See store_written(). */
 int local_stores_written(const struct node *node, uint64_t *seconds);
 
