@@ -121,7 +121,7 @@ static const char remove_help[] =
 	"Usage: cairn nix remove [OPTION]... PATH...\n"
 	"\n"
 	"Takes store paths away: all of them, or none when one is not there, or when a\n"
-	"path that stays refers to one. Their trees stay in the store, unnamed.\n"
+	"path that stays refers to one. Their trees stay until 'cairn gc'.\n"
 	"\n"
 	"      --ignore-references  take them away whatever refers to them, and also when\n"
 	"                           what is known of them is damaged\n"

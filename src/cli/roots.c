@@ -195,7 +195,7 @@ static const char roots_help[] =
 	"\n"
 	"Lists the names of trees in the store, with their digests; gives a name to\n"
 	"something that is in the store; takes names away. What a name stood for stays\n"
-	"in the store.\n"
+	"in the store until 'cairn gc'.\n"
 	"\n"
 	"      --file        ROOT is a file: of a bare digest, take the file with this\n"
 	"                    content\n"
