@@ -268,6 +268,7 @@ static void amount_add(struct usage_amount *a, const struct usage_amount *b)
 {
 	a->objects += b->objects;
 	a->content += b->content;
+	a->files += b->files;
 	a->stored += b->stored;
 	a->missing += b->missing;
 }
@@ -277,6 +278,7 @@ static void amount_subtract(struct usage_amount *a, const struct usage_amount *b
 {
 	a->objects -= b->objects;
 	a->content -= b->content;
+	a->files -= b->files;
 	a->stored -= b->stored;
 	a->missing -= b->missing;
 }
@@ -309,6 +311,7 @@ static int measure(struct usage *u, const struct object *o, struct usage_amount 
 		return rc;
 	}
 	*out = (struct usage_amount){.objects = 1, .content = o->content, .stored = stored};
+	out->files = o->directory ? 0 : o->content;
 	out->missing = rc == 0 || o->absent;
 	return 0;
 }
@@ -618,6 +621,7 @@ static void amount_settle(struct usage_amount *a)
 {
 	not_negative(&a->objects);
 	not_negative(&a->content);
+	not_negative(&a->files);
 	not_negative(&a->stored);
 	not_negative(&a->missing);
 }

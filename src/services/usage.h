@@ -24,6 +24,7 @@
 struct usage_amount {
 	uint64_t objects;
 	uint64_t content; /* how long they are together, not compressed */
+	uint64_t files;   /* of that, the blobs */
 	uint64_t stored;  /* the room they take in the store */
 	uint64_t missing; /* of the objects, those that the store does not have */
 };

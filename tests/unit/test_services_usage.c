@@ -157,6 +157,7 @@ static void add_object(struct world *w, struct usage_amount *a, const struct dig
 	}
 	a->objects++;
 	a->content += size;
+	a->files += is_directory ? 0 : size;
 	a->stored += stored;
 	a->missing += found == 0;
 }
@@ -211,6 +212,7 @@ static void assert_amount(const struct usage_amount *a, const struct usage_amoun
 {
 	assert_int_equal(a->objects, b->objects);
 	assert_int_equal(a->content, b->content);
+	assert_int_equal(a->files, b->files);
 	assert_int_equal(a->stored, b->stored);
 	assert_int_equal(a->missing, b->missing);
 }
