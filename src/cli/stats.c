@@ -108,8 +108,8 @@ static void print_text(const struct stats *s)
 	printf("%-14s %" PRIu64 " trees, %" PRIu64 " store paths\n", "names", s->roots,
 	       s->path_infos);
 	printf("%-14s %s\n", "size", size_text(s, t->size));
-	printf("%-14s %s, %.2f times less by deduplication\n", "distinct",
-	       size_text(s, t->all.content), ratio(t->size, t->all.content));
+	printf("%-14s %s, files %.2f times less by deduplication\n", "distinct",
+	       size_text(s, t->all.content), ratio(t->size, t->all.files));
 	if (s->stored) {
 		printf("%-14s %s, %.2f times less by compression\n", "stored",
 		       size_text(s, t->all.stored), ratio(t->all.content, t->all.stored));
@@ -177,7 +177,7 @@ static void print_json(const struct stats *s)
 	json_number(&j, "path_infos", s->path_infos);
 	json_number(&j, "size", t->size);
 	json_number(&j, "distinct", t->all.content);
-	json_decimal(&j, "deduplication", ratio(t->size, t->all.content));
+	json_decimal(&j, "deduplication", ratio(t->size, t->all.files));
 	if (s->stored) {
 		json_number(&j, "stored", t->all.stored);
 		json_decimal(&j, "compression", ratio(t->all.content, t->all.stored));

@@ -6,10 +6,11 @@ import contextlib
 import os
 import pathlib
 import re
+import sys
 
 import pytest
 
-from harness import HELPERS, run, wait_until
+from harness import CAIRN, HELPERS, run, wait_until
 from virtiofs_daemon import SANITIZED
 
 pytestmark = pytest.mark.fuse
@@ -18,6 +19,14 @@ ENTRIES = int(os.environ.get("CAIRN_TEST_ENTRIES", "200000"))
 PROGRAM = 10 << 20
 HELD_PER_ENTRY = 240
 KEPT_PER_ENTRY = 50
+# With its libraries, and what it holds of an index; a million entries: 48 MB.
+PROGRAM_AND_INDEX = 40 << 20
+COUNTED_PER_ENTRY = 50
+# Prints the most memory that a command had, in KiB, after its output. (Of a process that was
+# started from here, what is here would count as well.)
+MEASURE = [sys.executable, "-c", """import resource, subprocess, sys
+subprocess.run(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"""]
 
 
 def resident(pid):
@@ -49,6 +58,17 @@ def test_memory_of_a_walk(store, mount):
             pathlib.Path("/proc/sys/vm/drop_caches").write_text("2", encoding="ascii")
         wait_until(lambda: resident(m.process.pid) < PROGRAM + KEPT_PER_ENTRY * ENTRIES,
                    "memory to be given back")
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers have memory of their own")
+@pytest.mark.parametrize("command", ["du", "stats"])
+def test_memory_of_counting(store, command):
+    """Different files in many directories, each of which is counted."""
+    run([HELPERS / "wide_store", store.path, "wide", str(ENTRIES // 100), "100"])
+    result = run([*MEASURE, CAIRN, "--store", store.path, command, "--json"])
+    counted, used = result.json()
+    assert counted["objects"] == ENTRIES + ENTRIES // 100 + 1
+    assert used << 10 < PROGRAM_AND_INDEX + COUNTED_PER_ENTRY * ENTRIES
 
 
 def test_huge_directory(store, mount):
