@@ -36,6 +36,7 @@ FUZZ_SECONDS = 100  # which the fuzzers share
 # Skips that are no failure in CI: a pattern of the reason, and why it is right.
 SKIPS_ALLOWED = [
     (r"^no loop devices", "a container may be denied loop devices; nothing stands in for them"),
+    (r"^this kernel does not send requests again", "mounts end with their servers then"),
     (r"sanitizers need what the sandbox refuses", "the same test runs in the release cell"),
     (r"sanitizers have memory of their own", "the same test runs in the release cell"),
     (r"^other users cannot reach the project", "a home folder may be closed to them"),
@@ -195,13 +196,14 @@ def count_junit(cell, path):
 # waited for.
 LONG_TESTS = [PROJECT / "tests/e2e" / name for name in (
     "test_bench.py", "test_flips.py", "test_gc_load.py", "test_power_loss.py",
-    "test_rpc_bad_peer.py", "test_rpc_faults.py", "test_scale.py", "test_stress.py",
-    "test_torture.py", "test_virtiofs_guest.py")]
+    "test_resilient.py", "test_rpc_bad_peer.py", "test_rpc_faults.py", "test_scale.py",
+    "test_stress.py", "test_torture.py", "test_virtiofs_guest.py")]
 
 
 # What privileges change, beside test_plain_user.py.
 PLAIN_TESTS = [PROJECT / "tests/e2e" / name for name in (
-    "test_mount.py", "test_read.py", "test_readdir.py", "test_readonly.py")]
+    "test_mount.py", "test_read.py", "test_readdir.py", "test_readonly.py",
+    "test_resilient.py")]
 
 
 # What the thread sanitizer would take minutes for, and what it looks at elsewhere: the server's
