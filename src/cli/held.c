@@ -156,9 +156,8 @@ static void *watcher_main(void *context)
 {
 	struct held *h = context;
 	struct fd_message m;
-	int rc;
 
-	while ((rc = fd_message_receive(HELD_FD_SOCKET, &m, NULL)) > 0) {
+	while (fd_message_receive(HELD_FD_SOCKET, &m, NULL) > 0) {
 		if (m.fd >= 0) {
 			close(m.fd);
 		}

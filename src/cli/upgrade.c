@@ -50,7 +50,7 @@ static int exchange(int socket, int program, struct fd_message *answer, struct e
 static int upgrade_mount(const struct upgrade *u, const char *mountpoint, uint32_t *pid,
 			 struct error *err)
 {
-	struct fd_message answer;
+	struct fd_message answer = {.fd = -1};
 	int socket cleanup(cleanup_close) = -1;
 	int rc = holder_socket_connect(mountpoint, &socket, err);
 
@@ -75,7 +75,7 @@ static int upgrade_mount(const struct upgrade *u, const char *mountpoint, uint32
 /* An exit code. */
 static int upgrade_one(const struct upgrade *u, const char *mountpoint)
 {
-	uint32_t pid;
+	uint32_t pid = 0;
 	struct error err;
 
 	if (upgrade_mount(u, mountpoint, &pid, &err) != 0) {

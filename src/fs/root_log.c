@@ -28,20 +28,24 @@ void root_log_done(struct root_log *l)
 	leave_window(l);
 }
 
-/* Makes what is at a place reachable. */
-static int enter_window(struct root_log *l, uint64_t at, struct error *err)
+/* What is at a place; NULL without memory. */
+static uint8_t *place(struct root_log *l, uint64_t at)
 {
 	uint64_t start = at - at % WINDOW;
 
-	if (l->window && l->window_at == start) {
-		return 0;
+	if (!l->window || l->window_at != start) {
+		leave_window(l);
+		if (at < LENGTH_MAX) {
+			l->window = keep_map(l->keep->fd, keep_log_offset() + start, WINDOW);
+			l->window_at = start;
+		}
 	}
-	leave_window(l);
-	if (at < LENGTH_MAX) {
-		l->window = keep_map(l->keep->fd, keep_log_offset() + start, WINDOW);
-		l->window_at = start;
-	}
-	return l->window ? 0 : error_set(err, ERROR_LIMIT, "no memory for names of the root");
+	return l->window ? l->window + at % WINDOW : NULL;
+}
+
+static int no_memory(struct error *err)
+{
+	return error_set(err, ERROR_LIMIT, "no memory for names of the root");
 }
 
 static uint64_t room(uint64_t at)
@@ -54,43 +58,46 @@ static uint64_t record_size(size_t len)
 	return sizeof(uint32_t) + round_up(len, sizeof(uint32_t));
 }
 
-/* The place where a record of this size goes. */
-static int make_room(struct root_log *l, uint64_t size, uint64_t *at, struct error *err)
+/* Where a record of this size goes; NULL without memory. */
+static uint8_t *make_room(struct root_log *l, uint64_t size, uint64_t *at)
 {
 	static const uint32_t nothing;
-	int rc;
 
 	*at = l->keep->header->log_length;
 	if (room(*at) < size) {
-		rc = enter_window(l, *at, err);
-		if (rc != 0) {
-			return rc;
+		uint8_t *rest = place(l, *at);
+
+		if (!rest) {
+			return NULL;
 		}
-		memcpy(l->window + *at % WINDOW, &nothing, sizeof(nothing));
+		memcpy(rest, &nothing, sizeof(nothing));
 		*at += room(*at);
 	}
-	return enter_window(l, *at, err);
+	return place(l, *at);
 }
 
 int root_log_append(struct root_log *l, struct bytes name, const struct node *node,
 		    struct error *err)
 {
 	struct buffer encoded cleanup(buffer_done) = {.ptr = NULL};
-	uint64_t at = 0;
+	uint64_t at;
 
 	if (!l->keep) {
 		return 0;
 	}
 	node_encode(&encoded, name, node);
 	uint32_t len = (uint32_t)encoded.len;
-	int rc = encoded.len > RECORD_MAX ? error_set(err, ERROR_LIMIT, "the name is too long")
-					  : make_room(l, record_size(len), &at, err);
 
-	if (rc != 0) {
-		return rc;
+	if (encoded.len > RECORD_MAX) {
+		return error_set(err, ERROR_LIMIT, "a name of the root is too long");
 	}
-	memcpy(l->window + at % WINDOW, &len, sizeof(len));
-	memcpy(l->window + at % WINDOW + sizeof(len), encoded.ptr, len);
+	uint8_t *record = make_room(l, record_size(len), &at);
+
+	if (!record) {
+		return no_memory(err);
+	}
+	memcpy(record, &len, sizeof(len));
+	memcpy(record + sizeof(len), encoded.ptr, len);
 	keep_order();
 	l->keep->header->log_length = at + record_size(len);
 	return 0;
@@ -108,26 +115,26 @@ static int record_at(struct root_log *l, uint64_t at, struct bytes *record, stru
 	uint32_t len;
 
 	if (!l->window || l->window_at != at - at % WINDOW) {
-		uint64_t start = keep_log_offset() + at - at % WINDOW;
+		uint64_t offset = keep_log_offset() + at - at % WINDOW;
 
 		/* Nothing is made where nothing is. */
-		if (at >= LENGTH_MAX || !keep_has_data(l->keep->fd, start, WINDOW)) {
+		if (at >= LENGTH_MAX || !keep_has_data(l->keep->fd, offset, WINDOW)) {
 			return damaged(err);
 		}
 	}
-	int rc = enter_window(l, at, err);
+	const uint8_t *start = place(l, at);
 
-	if (rc != 0) {
-		return rc;
+	if (!start) {
+		return no_memory(err);
 	}
-	memcpy(&len, l->window + at % WINDOW, sizeof(len));
+	memcpy(&len, start, sizeof(len));
 	if (len == 0) {
 		return 0;
 	}
 	if (len > RECORD_MAX || record_size(len) > room(at)) {
 		return damaged(err);
 	}
-	*record = bytes_of(l->window + at % WINDOW + sizeof(len), len);
+	*record = bytes_of(start + sizeof(len), len);
 	return 1;
 }
 
@@ -140,7 +147,7 @@ int root_log_read(struct root_log *l,
 	uint64_t at = 0;
 
 	while (at < end) {
-		struct bytes record, name = {.len = 0};
+		struct bytes record = {.len = 0}, name = {.len = 0};
 		struct node node;
 		int rc = at % sizeof(uint32_t) ? damaged(err) : record_at(l, at, &record, err);
 
