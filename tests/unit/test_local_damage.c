@@ -202,6 +202,16 @@ static void say_nothing(const char *path unused)
 	change_length(forget_length);
 }
 
+/* A name is put only when nothing is left behind of those that others were putting. */
+static void put_name(struct store *s)
+{
+	const struct node link = {.kind = NODE_SYMLINK, .target = bytes_of_string("x")};
+	struct error err = {0};
+
+	assert_int_equal(root_nodes_put(s->roots, bytes_of_string("name"), &link, false, &err),
+			 0);
+}
+
 /* What is put next is well, and the damaged pack stays as it is, for whoever can use it. */
 static void check_left_alone(void (*damage)(const char *path), bool readable)
 {
@@ -221,6 +231,7 @@ static void check_left_alone(void (*damage)(const char *path), bool readable)
 
 	open_store(&s, 0);
 	put_blob(&s, 5000, 2);
+	put_name(&s);
 	sync_and_close(&s);
 	open_store(&s, STORE_READ_ONLY);
 	check_blob(&s, 5000, 2);
