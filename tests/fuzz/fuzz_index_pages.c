@@ -9,9 +9,6 @@
  */
 
 #include <fcntl.h>
-#include <ftw.h>
-#include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/endian.h"
@@ -20,6 +17,7 @@
 #include "services/local/index_pages.h"
 
 #include "fuzz.h"
+#include "fuzz_folder.h"
 
 #define STEPS_MAX 16
 #define ENTRIES 130u
@@ -27,17 +25,13 @@
 #define HEADER 16u
 
 static struct buffer good;
-static char folder[64], data_path[80];
-
-static int remove_one(const char *path, const struct stat *st unused, int type unused,
-		      struct FTW *ftw unused)
-{
-	return remove(path);
-}
+static char *folder, *data_path;
 
 static void remove_folder(void)
 {
-	nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	fuzz_folder_remove(folder);
+	free(folder);
+	free(data_path);
 }
 
 /* Entries whose keys and values follow from a number. */
@@ -75,13 +69,11 @@ static void put_long_values(struct index *ix)
 
 static void make_good_index(void)
 {
-	const char *where = getenv("TMPDIR");
 	struct index *ix;
 
-	snprintf(folder, sizeof(folder), "%.40s/fuzz-XXXXXX", where ? where : "/dev/shm");
-	check(mkdtemp(folder) != NULL);
+	folder = fuzz_folder_new();
 	atexit(remove_folder);
-	snprintf(data_path, sizeof(data_path), "%s/data.mdb", folder);
+	data_path = xasprintf("%s/data.mdb", folder);
 	check(index_open(&ix, folder, INDEX_CREATE, NULL) == 0);
 	put_entries(ix, 0, ENTRIES / 2);
 	put_long_values(ix);
@@ -271,7 +263,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = input_of(data, size);
 	struct buffer file = {0};
 
-	if (!folder[0]) {
+	if (!folder) {
 		make_good_index();
 	}
 	buffer_append(&file, good.ptr, good.len);

@@ -4,13 +4,12 @@
  * Input: a byte of flags (HOW_*), then steps that change a store which was good: a byte for the
  * kind, and what the kind takes. Whatever was done to it, nobody gets other bytes than those of
  * the digest, what is wrong is said, and what can still be read outlives those who write. What
- * somebody could not read, a check of the store finds.
+ * somebody could not read, a check of the store finds, and a repair from the good store brings
+ * back. A collection of garbage takes nothing that a name stands for, or may stand for.
  * LMDB's own pages are left alone: it does not check them.
  */
 
 #include <fcntl.h>
-#include <ftw.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,18 +25,27 @@
 #include "services/store_check.h"
 
 #include "fuzz.h"
+#include "fuzz_folder.h"
 
 #define STEPS_MAX 64
 #define LARGE_SIZE 300000u
 #define PACK_NAME "packs/00000001.pack"
 
-enum how { HOW_READ_ONLY = 1, HOW_REBUILD = 2, HOW_WRITE = 4, HOW_CHECK = 8 };
+enum how {
+	HOW_READ_ONLY = 1,
+	HOW_REBUILD = 2,
+	HOW_WRITE = 4,
+	HOW_CHECK = 8,
+	HOW_REPAIR = 16,
+	HOW_COLLECT = 32
+};
 
 /* Places of what the good store has; numbers beyond are of the absent one. */
 enum object { SMALL, PACKED, LARGE, INNER, OUTER, ABSENT, OBJECT_COUNT };
 
 struct good_store {
-	char folder[64]; /* for stores: as it is made and as it is changed */
+	char *folder; /* for stores: as it was made, and as it is changed */
+	struct store store;
 	struct buffer content[ABSENT];
 	struct digest digests[OBJECT_COUNT];
 	struct buffer format, index, pack, info;
@@ -48,24 +56,20 @@ struct good_store {
 static struct good_store good;
 /* Of what was read since this was last cleared: something that a check must find failed. */
 static bool failed;
-static char store_path[80]; /* of the one that is changed */
+/* Of the last reading: a name stands for the root, or it cannot be told what names stand for.
+ */
+static bool named;
+/* Likewise: the root is absent, in which case nobody knows what is below it. */
+static bool rootless;
+static char *store_path; /* of the one that is changed */
 
 /* ---- the good store ---- */
 
-static int remove_one(const char *path, const struct stat *st unused, int type unused,
-		      struct FTW *ftw unused)
-{
-	return remove(path);
-}
-
-static void remove_tree(const char *path)
-{
-	nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 static void remove_folder(void)
 {
-	remove_tree(good.folder);
+	fuzz_folder_remove(good.folder);
+	free(good.folder);
+	free(store_path);
 }
 
 static void read_file(struct buffer *out, const char *store, const char *name)
@@ -150,15 +154,14 @@ static void fill_store(struct store *s)
 
 static void make_good_store(void)
 {
-	const char *where = getenv("TMPDIR");
 	struct store s;
 
-	snprintf(good.folder, sizeof(good.folder), "%.40s/fuzz-XXXXXX",
-		 where ? where : "/dev/shm");
-	check(mkdtemp(good.folder) != NULL);
+	good.folder = fuzz_folder_new();
 	atexit(remove_folder);
-	snprintf(store_path, sizeof(store_path), "%s/store", good.folder);
-	check(local_store_open(&s, store_path, STORE_CREATE, NULL) == 0);
+	store_path = xasprintf("%s/store", good.folder);
+	char *path cleanup(cleanup_free) = xasprintf("%s/good", good.folder);
+
+	check(local_store_open(&s, path, STORE_CREATE, NULL) == 0);
 	fill_store(&s);
 	store_close(&s);
 	memset(&good.digests[ABSENT], 0xee, DIGEST_SIZE);
@@ -166,16 +169,17 @@ static void make_good_store(void)
 	memcpy(good.large_name, "files/", 6);
 	memcpy(good.large_name + 6, good.large_name + 9, 2);
 	good.large_name[8] = '/';
-	read_file(&good.format, store_path, "format");
-	read_file(&good.index, store_path, "index/data.mdb");
-	read_file(&good.pack, store_path, PACK_NAME);
+	read_file(&good.format, path, "format");
+	read_file(&good.index, path, "index/data.mdb");
+	read_file(&good.pack, path, PACK_NAME);
+	check(local_store_open(&good.store, path, STORE_READ_ONLY, NULL) == 0);
 }
 
 static void restore_store(void)
 {
 	static const char *const folders[] = {"", "/index", "/packs", "/files", "/tmp"};
 
-	remove_tree(store_path);
+	fuzz_folder_remove(store_path);
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		char *path cleanup(cleanup_free) = xasprintf("%s%s", store_path, folders[i]);
 
@@ -476,12 +480,15 @@ static bool use_directory(struct store *s, enum object o)
 	struct closure_walk *walk cleanup(cleanup_closure_walk) = NULL;
 	struct error err = {0};
 
-	if (note(directory_service_get(s->directories, &good.digests[o], &d, &err), &err) > 0) {
+	int rc = note(directory_service_get(s->directories, &good.digests[o], &d, &err), &err);
+
+	if (rc > 0) {
 		check(o < ABSENT);
 		check(bytes_equal(directory_encoding(d), buffer_bytes(&good.content[o])));
 	}
+	rootless = o == OUTER ? rc == 0 : rootless;
 	note(directory_service_has(s->directories, &good.digests[o], &err), &err);
-	int rc = result(
+	rc = result(
 		directory_service_get_recursive(s->directories, &good.digests[o], &walk, &err),
 		&err);
 
@@ -539,12 +546,13 @@ static void use_names(struct store *s, bool whole)
 	struct path_info info = {0};
 	struct error err = {0};
 
-	if (note(root_nodes_lookup(s->roots, bytes_of_string("outer"), &root, &err), &err) >
-		    0 &&
-	    digest_equal(&root.node.digest, &good.digests[OUTER])) {
-		failed |= !whole;
-	}
-	note(root_nodes_list(s->roots, bytes_of(NULL, 0), see_root, &roots, &err), &err);
+	int rc = note(root_nodes_lookup(s->roots, bytes_of_string("outer"), &root, &err), &err);
+
+	named = rc > 0 && digest_equal(&root.node.digest, &good.digests[OUTER]);
+	failed |= named && !whole;
+	named = named && !rootless;
+	named |= note(root_nodes_list(s->roots, bytes_of(NULL, 0), see_root, &roots, &err),
+		      &err) < 0;
 	result(record_table_list(s->path_infos, bytes_of(NULL, 0), see_record, &records, &err),
 	       &err);
 	if (result(path_info_service_get(infos, good.hash, &info, &err), &err) > 0) {
@@ -651,6 +659,51 @@ static void check_store(void)
 	store_check_report_done(&report);
 }
 
+/* Nothing that the good store has is amiss. */
+static void check_repaired(const struct store_check_report *after)
+{
+	for (size_t i = 0; i < after->fault_count; i++) {
+		const struct store_fault *f = &after->faults[i];
+
+		for (enum object o = SMALL; f->has_digest && o < ABSENT; o++) {
+			check(f->is_directory != (o >= INNER) ||
+			      !digest_equal(&f->digest, &good.digests[o]));
+		}
+	}
+	failed = false;
+	use_store(HOW_READ_ONLY);
+	check(!failed || after->fault_count > 0);
+}
+
+static void repair_store(void)
+{
+	const struct store_repair_options options = {.check = {.read_data = true},
+						     .from = &good.store};
+	char *address cleanup(cleanup_free) = xasprintf("file://%s", store_path);
+	struct store_check_report before, after;
+	struct error err = {0};
+
+	if (result(store_repair(address, &options, &before, &after, &err), &err) == 0) {
+		check_repaired(&after);
+	}
+	store_check_report_done(&before);
+	store_check_report_done(&after);
+}
+
+static void collect_store(void)
+{
+	struct store_collect_stats stats = {0};
+	const struct store_collect_options options = {.stats = &stats};
+	char *address cleanup(cleanup_free) = xasprintf("file://%s", store_path);
+	struct store_collected collected;
+	struct error err = {0};
+	unsigned before = use_store(HOW_READ_ONLY);
+	bool keeps = named;
+
+	result(store_collect(address, &options, &collected, &err), &err);
+	check(!keeps || (before & ~use_store(HOW_READ_ONLY)) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = input_of(data, size);
@@ -659,7 +712,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct store_rebuilt rebuilt;
 	struct error err = {0};
 
-	if (!good.folder[0]) {
+	if (!good.folder) {
 		make_good_store();
 	}
 	restore_store();
@@ -667,8 +720,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unsigned before = use_store(how);
 
 	check(!(how & HOW_WRITE) || (before & ~use_store(HOW_READ_ONLY) & ~discarded) == 0);
+	if (how & HOW_COLLECT) {
+		collect_store();
+	}
 	if (how & HOW_CHECK) {
 		check_store();
+	}
+	if (how & HOW_REPAIR) {
+		repair_store();
 	}
 	if ((how & HOW_REBUILD) &&
 	    result(local_store_rebuild(store_path, &rebuilt, &err), &err) == 0) {

@@ -7,8 +7,6 @@
  * source gives pieces of changing sizes, so that everything is cut somewhere.
  */
 
-#include <ftw.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "nix/nar_ingest.h"
@@ -19,6 +17,7 @@
 #include "services/memory.h"
 
 #include "fuzz.h"
+#include "fuzz_folder.h"
 
 struct memory_source {
 	struct nar_source base;
@@ -132,26 +131,16 @@ static void check_stored(struct store *store, const struct nar_read *read, struc
 	check_view(store, node, nar);
 }
 
-static int remove_one(const char *path, const struct stat *st unused, int type unused,
-		      struct FTW *ftw unused)
-{
-	return remove(path);
-}
-
 static void check_restored(struct bytes nar)
 {
-	const char *where = getenv("TMPDIR");
 	struct memory_source source = source_of(nar);
-	char *folder cleanup(cleanup_free) =
-		xasprintf("%s/fuzz-XXXXXX", where ? where : "/dev/shm");
+	char *folder cleanup(cleanup_free) = fuzz_folder_new();
 	struct error err = {0};
-
-	check(mkdtemp(folder) != NULL);
 	char *place cleanup(cleanup_free) = xasprintf("%s/place", folder);
 
 	/* Names may be too long for this file system, or for a path: then it says so. */
 	result(nar_restore(&source.base, place, NULL, &err), &err);
-	nftw(place, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	fuzz_folder_remove(place);
 	check(rmdir(folder) == 0);
 }
 

@@ -9,10 +9,6 @@
  * object, counted back, and the size if it is a lie. The last object is the root.
  */
 
-#include <ftw.h>
-#include <stdio.h>
-#include <unistd.h>
-
 #include "castore/path.h"
 #include "ingest/export.h"
 #include "ingest/transfer.h"
@@ -21,6 +17,7 @@
 #include "services/memory.h"
 
 #include "fuzz.h"
+#include "fuzz_folder.h"
 
 #define OBJECTS_MAX 64
 #define BLOB_MAX 40000u
@@ -213,25 +210,15 @@ static uint64_t check_nar(struct store *store, const struct node *root, struct b
 
 /* ---- elsewhere ---- */
 
-static int remove_one(const char *path, const struct stat *st unused, int type unused,
-		      struct FTW *ftw unused)
-{
-	return remove(path);
-}
-
 static void export(struct tree *t, const struct node *root)
 {
-	const char *where = getenv("TMPDIR");
 	const struct export_options options = {.threads = 1};
-	char *folder cleanup(cleanup_free) =
-		xasprintf("%s/fuzz-XXXXXX", where ? where : "/dev/shm");
+	char *folder cleanup(cleanup_free) = fuzz_folder_new();
 	struct error err = {0};
-
-	check(mkdtemp(folder) != NULL);
 	char *path cleanup(cleanup_free) = xasprintf("%s/tree", folder);
 
 	result(export_tree(&t->store, root, path, &options, NULL, &err), &err);
-	nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	fuzz_folder_remove(folder);
 }
 
 /* What was copied is all there. */
