@@ -169,4 +169,6 @@ def merge(name, program, into, sources, log, few=False):
     """
     into.mkdir(parents=True, exist_ok=True)
     how = ["-set_cover_merge=1", "-use_counters=0"] if few else ["-merge=1"]
+    # Inputs that fail are left out, and written once more.
+    how.append(f"-artifact_prefix={log.parent}/")
     return start(name, program, [*how, into, *(f for f in sources if f.is_dir())], log, 1800)

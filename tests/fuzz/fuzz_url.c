@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/url.h"
+#include "rpc/remote_store.h"
 #include "services/store.h"
 
 #include "fuzz.h"
@@ -56,6 +57,17 @@ static void check_url(const char *text)
 	url_done(&again);
 }
 
+/* Once, as a program does when it starts. */
+static void add_schemes(void)
+{
+	static bool added;
+
+	if (!added) {
+		remote_store_add_schemes();
+	}
+	added = true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *text = malloc(size + 1);
@@ -65,6 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!text) {
 		return 0;
 	}
+	add_schemes();
 	if (size) {
 		memcpy(text, data, size);
 	}
