@@ -177,16 +177,16 @@ int client_call_send_end(struct client_call *call, struct error *err)
 	return send_ops(call, NULL, true, err);
 }
 
-static void take_message(struct client_call *call, struct bytes *message)
+static void take_message(struct client_call *call)
 {
 	rpc_message_done(&call->message);
 	call->message = call->exchange.received;
 	call->exchange.received = (struct rpc_message){0};
-	*message = rpc_message_bytes(&call->message, &call->storage);
-	note_progress(call, message->len);
+	note_progress(call, rpc_message_size(&call->message));
 }
 
-int client_call_receive(struct client_call *call, struct bytes *message, struct error *err)
+int client_call_receive_pieces(struct client_call *call, const struct rpc_message **message,
+			       struct error *err)
 {
 	struct client_ops ops = {.count = 0};
 
@@ -202,8 +202,20 @@ int client_call_receive(struct client_call *call, struct bytes *message, struct 
 	if (!rpc_message_present(&call->exchange.received)) {
 		return wait_status(call, err);
 	}
-	take_message(call, message);
+	take_message(call);
+	*message = &call->message;
 	return 1;
+}
+
+int client_call_receive(struct client_call *call, struct bytes *message, struct error *err)
+{
+	const struct rpc_message *m;
+	int rc = client_call_receive_pieces(call, &m, err);
+
+	if (rc > 0) {
+		*message = rpc_message_bytes(m, &call->storage);
+	}
+	return rc;
 }
 
 int client_call_receive_one(struct client_call *call, struct buffer *reply, struct error *err)

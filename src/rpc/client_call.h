@@ -6,6 +6,7 @@
  */
 
 #include "rpc/client_channel.h"
+#include "rpc/rpc_message.h"
 
 struct client_call;
 
@@ -43,6 +44,9 @@ int client_call_send_end(struct client_call *call, struct error *err);
  * stream and all was well.
  */
 int client_call_receive(struct client_call *call, struct bytes *message, struct error *err);
+/* The same, in the pieces that it came in. */
+int client_call_receive_pieces(struct client_call *call, const struct rpc_message **message,
+			       struct error *err);
 /* The one reply to what was sent, appended: anything else than one is ERROR_CORRUPT. */
 int client_call_receive_one(struct client_call *call, struct buffer *reply, struct error *err);
 /* From now on. ERROR_CANCELED when it was to stop already; then the call is only to be freed.

@@ -403,6 +403,32 @@ int message_get_missing(struct bytes message, bool *missing, size_t count, struc
 	return rc < 0 ? error_wrap(err, "FindMissingResponse") : 0;
 }
 
+size_t message_decode_head(const struct message_type *type, unsigned field,
+			   struct bytes first_piece, size_t message_size, void *out)
+{
+	struct wire w = wire_of(first_piece);
+	struct field f;
+	uint64_t len;
+
+	clear(type, out);
+	while (!wire_tag(&w, WIRE_TAG(field, WIRE_BYTES))) {
+		if (next_field(&w, &f, NULL) <= 0) {
+			return 0;
+		}
+		const struct message_member *m = find_member(type, f.number);
+
+		if (m && !store(m, &f, out)) {
+			return 0;
+		}
+	}
+	if (!wire_varint(&w, &len, false)) {
+		return 0;
+	}
+	size_t head = (size_t)(w.ptr - first_piece.ptr);
+
+	return len == message_size - head ? head : 0;
+}
+
 /* ---- BlobChunk in pieces ---- */
 
 size_t message_blob_chunk_head(struct bytes first_piece, size_t message_size)

@@ -31,6 +31,13 @@ struct message_type {
 /* out: the struct of this type. ERROR_INVALID when it is no such message. */
 int message_decode(const struct message_type *type, struct bytes message, void *out,
 		   struct error *err);
+/*
+ * Of a message that came in pieces and ends with this field of bytes: decodes what comes before
+ * the bytes, which has to be in the first piece, and returns its length; 0 when the message is
+ * not so, or no such message. Fields below 16 only.
+ */
+size_t message_decode_head(const struct message_type *type, unsigned field,
+			   struct bytes first_piece, size_t message_size, void *out);
 /* Appends. */
 void message_encode(const struct message_type *type, const void *in, struct buffer *out);
 

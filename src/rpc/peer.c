@@ -126,6 +126,7 @@ struct attempt {
 	struct bytes request;
 	struct buffer *reply;
 	peer_take take;
+	peer_take_pieces take_pieces; /* instead of it, or NULL */
 	void *context;
 	bool taken;               /* take was called */
 	struct client_stop *stop; /* or NULL */
@@ -239,10 +240,27 @@ int peer_ask_many(struct peer *p, const struct peer_method *method,
 	return run(&a, method, err);
 }
 
+/* Asker: 0 at the end, and when enough was taken. */
+static int take_next(struct attempt *a, struct client_call *call, struct error *err)
+{
+	const struct rpc_message *pieces;
+	struct bytes message;
+	int rc = a->take_pieces ? client_call_receive_pieces(call, &pieces, err)
+				: client_call_receive(call, &message, err);
+
+	if (rc <= 0) {
+		return rc;
+	}
+	a->taken = true;
+	note_heard(a->peer);
+	rc = a->take_pieces ? a->take_pieces(a->context, pieces, err)
+			    : a->take(a->context, message, err);
+	return rc < 0 ? rc : rc == 0;
+}
+
 static int run_stream(struct attempt *a, const char *path, struct error *err)
 {
 	struct client_call *call cleanup(cleanup_client_call) = NULL;
-	struct bytes message;
 	int rc = client_call_start(a->peer->channel, path, &call, err);
 
 	if (rc == 0 && a->stop) {
@@ -251,33 +269,19 @@ static int run_stream(struct attempt *a, const char *path, struct error *err)
 	if (rc == 0) {
 		rc = client_call_send(call, a->request, true, err);
 	}
-	while (rc == 0) {
-		rc = client_call_receive(call, &message, err);
-		if (rc <= 0) {
-			return rc;
-		}
-		a->taken = true;
-		note_heard(a->peer);
-		rc = a->take(a->context, message, err);
+	if (rc == 0) {
+		do {
+			rc = take_next(a, call, err);
+		} while (rc > 0);
 	}
-	return rc < 0 ? rc : 0;
+	return rc;
 }
 
-int peer_stream_stoppable(struct peer *p, const struct peer_method *method,
-			  struct bytes request, peer_take take, void *context,
-			  struct client_stop *stop, struct error *err)
+static int stream(struct attempt *a, const struct peer_method *method, struct error *err)
 {
-	struct attempt a = {
-		.peer = p,
-		.run = run_stream,
-		.request = request,
-		.take = take,
-		.context = context,
-		.stop = stop,
-	};
-	int rc = run(&a, method, err);
+	int rc = run(a, method, err);
 
-	if (rc == -ERROR_NOT_FOUND && !a.taken) {
+	if (rc == -ERROR_NOT_FOUND && !a->taken) {
 		return 0;
 	}
 	return rc < 0 ? rc : 1;
@@ -286,7 +290,31 @@ int peer_stream_stoppable(struct peer *p, const struct peer_method *method,
 int peer_stream(struct peer *p, const struct peer_method *method, struct bytes request,
 		peer_take take, void *context, struct error *err)
 {
-	return peer_stream_stoppable(p, method, request, take, context, NULL, err);
+	struct attempt a = {
+		.peer = p,
+		.run = run_stream,
+		.request = request,
+		.take = take,
+		.context = context,
+	};
+
+	return stream(&a, method, err);
+}
+
+int peer_stream_pieces(struct peer *p, const struct peer_method *method, struct bytes request,
+		       peer_take_pieces take, void *context, struct client_stop *stop,
+		       struct error *err)
+{
+	struct attempt a = {
+		.peer = p,
+		.run = run_stream,
+		.request = request,
+		.take_pieces = take,
+		.context = context,
+		.stop = stop,
+	};
+
+	return stream(&a, method, err);
 }
 
 /* Any call that tells one name from the other: about what nobody has. */

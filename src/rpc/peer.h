@@ -55,10 +55,15 @@ typedef int (*peer_take)(void *context, struct bytes message, struct error *err)
 int peer_stream(struct peer *p, const struct peer_method *method, struct bytes request,
 		peer_take take, void *context, struct error *err);
 
-/* The same, which another thread can end. */
-int peer_stream_stoppable(struct peer *p, const struct peer_method *method,
-			  struct bytes request, peer_take take, void *context,
-			  struct client_stop *stop, struct error *err);
+/*
+ * The same, of messages in the pieces that they come in. stop, or NULL: what another
+ * thread ends it by.
+ */
+typedef int (*peer_take_pieces)(void *context, const struct rpc_message *message,
+				struct error *err);
+int peer_stream_pieces(struct peer *p, const struct peer_method *method, struct bytes request,
+		       peer_take_pieces take, void *context, struct client_stop *stop,
+		       struct error *err);
 
 /* A call to which messages are sent; not repeated. */
 int peer_upload(struct peer *p, const struct peer_method *method, struct client_call **out,

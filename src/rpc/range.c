@@ -196,15 +196,32 @@ static struct proof *new_proof(const struct digest *digest)
 	return p;
 }
 
-static int take_message(void *context, struct bytes message, struct error *err)
+struct answer {
+	struct range_check *check;
+	struct bytes *pieces; /* of one message */
+	size_t capacity;
+};
+
+static int take_message(void *context, const struct rpc_message *message, struct error *err)
 {
-	return range_check_take(context, message, err);
+	struct answer *a = context;
+	size_t count = rpc_message_piece_count(message);
+
+	if (count > a->capacity) {
+		a->pieces = xrealloc(a->pieces, count * sizeof(*a->pieces));
+		a->capacity = count;
+	}
+	for (size_t i = 0; i < count; i++) {
+		a->pieces[i] = rpc_message_piece(message, i);
+	}
+	return range_check_take(a->check, a->pieces, count, err);
 }
 
 static int read_once(struct range_source *s, struct range_check *c, struct client_stop *stop,
 		     struct error *err)
 {
 	struct buffer request cleanup(buffer_done) = {0};
+	struct answer answer = {.check = c};
 	struct read_range_request m = {
 		.digest = digest_bytes(&c->proof->digest),
 		.offset = c->offset,
@@ -213,9 +230,10 @@ static int read_once(struct range_source *s, struct range_check *c, struct clien
 	};
 
 	message_encode(&read_range_request_type, &m, &request);
-	int rc = peer_stream_stoppable(s->peer, PEER_CAIRN("Objects/ReadRange"),
-				       buffer_bytes(&request), take_message, c, stop, err);
+	int rc = peer_stream_pieces(s->peer, PEER_CAIRN("Objects/ReadRange"),
+				    buffer_bytes(&request), take_message, &answer, stop, err);
 
+	free(answer.pieces);
 	if (rc > 0 && !range_check_complete(c)) {
 		rc = error_set(err, ERROR_CORRUPT, "blob %s: less than was asked for",
 			       digest_text(&c->proof->digest));

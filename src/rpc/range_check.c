@@ -99,26 +99,6 @@ static int check_whole(struct range_check *c, struct bytes data, struct error *e
 	return 0;
 }
 
-static int check_groups(struct range_check *c, struct bytes data, struct error *err)
-{
-	uint64_t per_span = OUTBOARD_SPAN / OUTBOARD_GROUP;
-	uint64_t group = c->next / OUTBOARD_GROUP;
-
-	while (data.len) {
-		size_t n = MIN(data.len, (size_t)OUTBOARD_GROUP);
-
-		if (group / per_span != c->span ||
-		    !outboard_verify_group(c->proof->size, group,
-					   c->groups + group % per_span * DIGEST_SIZE,
-					   bytes_of(data.ptr, n))) {
-			return wrong(c, "other bytes", err);
-		}
-		data = bytes_of(data.ptr + n, data.len - n);
-		group++;
-	}
-	return 0;
-}
-
 static void copy_wanted(struct range_check *c, struct bytes data)
 {
 	uint64_t from = MAX(c->offset, c->next);
@@ -130,31 +110,96 @@ static void copy_wanted(struct range_check *c, struct bytes data)
 	}
 }
 
-static int take_data(struct range_check *c, const struct read_range_response *m,
-		     struct error *err)
-{
-	int rc;
+/* What is left of a message that came in pieces. */
+struct rest {
+	const struct bytes *pieces;
+	size_t skip; /* of the first of them */
+	size_t len;  /* of all */
+};
 
-	if (m->data.len == 0) {
+/* The next bytes, not more than there are: where they lie, or copied to scratch. */
+static struct bytes take_bytes(struct rest *r, size_t len, uint8_t *scratch)
+{
+	size_t copied = 0;
+
+	r->len -= len;
+	while (r->pieces->len == r->skip) {
+		r->pieces++;
+		r->skip = 0;
+	}
+	if (r->pieces->len - r->skip >= len) {
+		r->skip += len;
+		return bytes_of(r->pieces->ptr + r->skip - len, len);
+	}
+	while (copied < len) {
+		size_t n = MIN(r->pieces->len - r->skip, len - copied);
+
+		if (n) {
+			memcpy(scratch + copied, r->pieces->ptr + r->skip, n);
+		}
+		copied += n;
+		r->skip += n;
+		if (r->skip == r->pieces->len) {
+			r->pieces++;
+			r->skip = 0;
+		}
+	}
+	return bytes_of(scratch, len);
+}
+
+static int check_group(struct range_check *c, struct bytes data, struct error *err)
+{
+	uint64_t per_span = OUTBOARD_SPAN / OUTBOARD_GROUP;
+	uint64_t group = c->next / OUTBOARD_GROUP;
+
+	if (spans_len(c->proof) == 0) {
+		return check_whole(c, data, err);
+	}
+	if (group / per_span != c->span ||
+	    !outboard_verify_group(c->proof->size, group,
+				   c->groups + group % per_span * DIGEST_SIZE, data)) {
+		return wrong(c, "other bytes", err);
+	}
+	return 0;
+}
+
+static int take_groups_of_data(struct range_check *c, struct rest *data, struct error *err)
+{
+	uint8_t scratch[OUTBOARD_GROUP];
+	int rc = 0;
+
+	while (rc == 0 && data->len) {
+		struct bytes group =
+			take_bytes(data, MIN(data->len, (size_t)OUTBOARD_GROUP), scratch);
+
+		rc = check_group(c, group, err);
+		if (rc == 0) {
+			copy_wanted(c, group);
+			c->next += group.len;
+		}
+	}
+	return rc;
+}
+
+static int take_data(struct range_check *c, const struct read_range_response *m,
+		     struct rest *data, struct error *err)
+{
+	int rc = 0;
+
+	if (data->len == 0) {
 		return 0;
 	}
 	if (c->proof->spans.len != spans_len(c->proof)) {
 		return wrong(c, "data before all spans", err);
 	}
-	if (m->offset != c->next || c->next > c->end || m->data.len > c->end - c->next) {
+	if (m->offset != c->next || c->next > c->end || data->len > c->end - c->next) {
 		return wrong(c, "data that was not asked for", err);
 	}
-	if (spans_len(c->proof) == 0) {
-		rc = check_whole(c, m->data, err);
-	} else {
+	if (spans_len(c->proof) > 0) {
 		rc = take_groups(c, m, err);
-		rc = rc < 0 ? rc : check_groups(c, m->data, err);
 	}
-	if (rc == 0) {
-		copy_wanted(c, m->data);
-		c->next += m->data.len;
-		c->saw_end = c->saw_end || c->next == c->proof->size;
-	}
+	rc = rc < 0 ? rc : take_groups_of_data(c, data, err);
+	c->saw_end = c->saw_end || (rc == 0 && c->next == c->proof->size);
 	return rc;
 }
 
@@ -172,18 +217,55 @@ void range_check_init(struct range_check *c, struct range_proof *proof, uint64_t
 	c->next = c->offset / OUTBOARD_GROUP * OUTBOARD_GROUP;
 }
 
-int range_check_take(struct range_check *c, struct bytes message, struct error *err)
+static int take_decoded(struct range_check *c, const struct read_range_response *m,
+			struct rest *data, struct error *err)
+{
+	int rc = c->has_size ? 0 : take_size(c, m->size, err);
+
+	if (rc == 0) {
+		rc = take_spans(c, m->spans, err);
+	}
+	return rc < 0 ? rc : take_data(c, m, data, err);
+}
+
+static int take_whole(struct range_check *c, struct bytes message, struct error *err)
 {
 	struct read_range_response m;
 	int rc = answer_decode(&read_range_response_type, message, &m, err);
+	struct rest data = {.pieces = &m.data, .len = m.data.len};
 
-	if (rc == 0 && !c->has_size) {
-		rc = take_size(c, m.size, err);
+	return rc < 0 ? rc : take_decoded(c, &m, &data, err);
+}
+
+/* The field of ReadRangeResponse. */
+#define DATA_FIELD 5
+
+int range_check_take(struct range_check *c, const struct bytes *pieces, size_t count,
+		     struct error *err)
+{
+	struct buffer storage cleanup(buffer_done) = {0};
+	struct read_range_response m;
+	size_t size = 0;
+
+	if (count == 1) {
+		return take_whole(c, pieces[0], err);
 	}
-	if (rc == 0) {
-		rc = take_spans(c, m.spans, err);
+	for (size_t i = 0; i < count; i++) {
+		size += pieces[i].len;
 	}
-	return rc < 0 ? rc : take_data(c, &m, err);
+	size_t head = count ? message_decode_head(&read_range_response_type, DATA_FIELD,
+						  pieces[0], size, &m)
+			    : 0;
+
+	if (head) {
+		struct rest data = {.pieces = pieces, .skip = head, .len = size - head};
+
+		return take_decoded(c, &m, &data, err);
+	}
+	for (size_t i = 0; i < count; i++) {
+		buffer_append(&storage, pieces[i].ptr, pieces[i].len);
+	}
+	return take_whole(c, buffer_bytes(&storage), err);
 }
 
 /* Spans are wanted even where the range lies behind the end. */

@@ -35,7 +35,11 @@ struct range_check {
 /* proof: complete, or with a digest only; then it is filled in. Both borrowed. */
 void range_check_init(struct range_check *c, struct range_proof *proof, uint64_t offset,
 		      void *buf, size_t len);
-/* ERROR_CORRUPT: then the check is of no more use, nor is a proof that was not complete. */
-int range_check_take(struct range_check *c, struct bytes message, struct error *err);
+/*
+ * The next message, in the pieces that it came in. ERROR_CORRUPT: then the check is of no more
+ * use, nor is a proof that was not complete.
+ */
+int range_check_take(struct range_check *c, const struct bytes *pieces, size_t count,
+		     struct error *err);
 /* At the end of the stream: whether all has come. */
 bool range_check_complete(const struct range_check *c);

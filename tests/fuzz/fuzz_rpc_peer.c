@@ -315,25 +315,51 @@ int client_call_send(struct client_call *call, struct bytes message, bool last u
 	return 0;
 }
 
+int client_call_send_parts(struct client_call *call, struct bytes head, struct bytes body,
+			   bool last unused, void (*release)(void *context), void *context,
+			   struct error *err unused)
+{
+	struct buffer both = {0};
+
+	buffer_append(&both, head.ptr, head.len);
+	buffer_append(&both, body.ptr, body.len);
+	fake_messages_add(&call->call.requests, buffer_bytes(&both));
+	buffer_done(&both);
+	release(context);
+	return 0;
+}
+
 int client_call_send_end(struct client_call *call unused, struct error *err unused)
 {
 	return 0;
 }
 
-int client_call_receive(struct client_call *call, struct bytes *message, struct error *err)
+int client_call_receive_pieces(struct client_call *call, const struct rpc_message **message,
+			       struct error *err)
 {
 	if (!call->run) {
 		call->run = true;
 		call->rc = run(call->method, &call->call, &call->err);
 	}
 	if (call->given < call->call.answers.count) {
-		*message = fake_message_bytes(&call->call.answers.list[call->given++]);
+		*message = &call->call.answers.list[call->given++];
 		return 1;
 	}
 	if (call->rc && err) {
 		*err = call->err;
 	}
 	return call->rc;
+}
+
+int client_call_receive(struct client_call *call, struct bytes *message, struct error *err)
+{
+	const struct rpc_message *pieces;
+	int rc = client_call_receive_pieces(call, &pieces, err);
+
+	if (rc > 0) {
+		*message = fake_message_bytes(pieces);
+	}
+	return rc;
 }
 
 int client_call_receive_one(struct client_call *call, struct buffer *reply, struct error *err)
