@@ -34,6 +34,7 @@ struct log {
 	size_t count, capacity;
 	struct buffer payload;
 	uint64_t newest; /* sequence */
+	bool incomplete; /* a pack could not be read */
 };
 
 void checked_names_done(struct checked_names *n)
@@ -214,20 +215,28 @@ static void scan_changes(struct log *log, int fd, struct checked_pack *pack)
 	pack->scanned = MAX(pack->end, pack->scanned);
 }
 
-/* What came since the last look. Packs that cannot be read have faults of their own. */
+/*
+ * What came since the last look. A pack that cannot be read has a fault of its own, or went
+ * because its records were moved.
+ */
 static int read_changes(struct log *log, struct error *err)
 {
 	struct check *c = log->check;
 	int rc = check_load_packs(c, err);
 
+	log->incomplete = false;
 	for (size_t i = 0; rc == 0 && i < c->pack_count; i++) {
 		struct checked_pack *pack = &c->packs[i];
 		struct cached_file *file;
 
-		if (pack->scanned < pack->end &&
-		    local_pack_open(c->store, pack->number, &file, NULL) == 0) {
+		if (pack->scanned >= pack->end) {
+			continue;
+		}
+		if (local_pack_open(c->store, pack->number, &file, NULL) == 0) {
 			scan_changes(log, file->fd, pack);
 			file_cache_release(&c->store->packs, file);
+		} else {
+			log->incomplete = true;
 		}
 		rc = check_canceled(c, err);
 	}
@@ -399,8 +408,9 @@ static int check_table(struct log *log, struct checked_names *names, struct erro
 		if (rc == 0) {
 			rc = index_sequence(log, &after, err);
 		}
-		/* The names may have changed between the two readings. */
-		if (rc < 0 || old.count == 0 || after == before) {
+		/* The names may have changed between the two readings, or their changes moved.
+		 */
+		if (rc < 0 || old.count == 0 || (after == before && !log->incomplete)) {
 			break;
 		}
 		before = after;
