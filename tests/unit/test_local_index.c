@@ -1,10 +1,10 @@
 /* The index of a local store: what no digest protects, and stores of older programs. */
 
-#include <lmdb.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "raw_index.h"
 #include "services/local/index.h"
 #include "services/local/record.h"
 #include "test_local_driver.h"
@@ -79,30 +79,11 @@ static void make_store(void)
 	store_close(&s);
 }
 
-static MDB_txn *begin(MDB_env **env)
-{
-	char path[300];
-	MDB_txn *txn;
-
-	snprintf(path, sizeof(path), "%s/index", store_path);
-	assert_int_equal(mdb_env_create(env), 0);
-	mdb_env_set_maxdbs(*env, 32);
-	assert_int_equal(mdb_env_open(*env, path, 0, 0644), 0);
-	assert_int_equal(mdb_txn_begin(*env, NULL, 0, &txn), 0);
-	return txn;
-}
-
-static void end(MDB_env *env, MDB_txn *txn)
-{
-	assert_int_equal(mdb_txn_commit(txn), 0);
-	mdb_env_close(env);
-}
-
 /* What the index of this store would be if an older program had made it. */
 static void make_older(void)
 {
 	MDB_env *env;
-	MDB_txn *txn = begin(&env);
+	MDB_txn *txn = raw_index_begin(&env);
 
 	for (size_t i = 0; i < ARRAY_SIZE(checked); i++) {
 		MDB_dbi from, to;
@@ -119,7 +100,7 @@ static void make_older(void)
 		mdb_cursor_close(cursor);
 		assert_int_equal(mdb_drop(txn, from, 1), 0);
 	}
-	end(env, txn);
+	raw_index_end(env, txn);
 }
 
 static void test_older_store(void **state unused)
@@ -207,25 +188,6 @@ static void test_older_store_converted(void **state unused)
 	assert_int_equal(status, 0);
 }
 
-/* Changes one byte of the value of a key. */
-static void damage_value(const char *table, const char *key, size_t at)
-{
-	MDB_env *env;
-	MDB_txn *txn = begin(&env);
-	MDB_dbi dbi;
-	MDB_val k = {.mv_size = strlen(key), .mv_data = (void *)(uintptr_t)key}, v;
-	uint8_t copy[400];
-
-	assert_int_equal(mdb_dbi_open(txn, table, 0, &dbi), 0);
-	assert_int_equal(mdb_get(txn, dbi, &k, &v), 0);
-	assert_true(v.mv_size <= sizeof(copy) && at < v.mv_size);
-	memcpy(copy, v.mv_data, v.mv_size);
-	copy[at] ^= 1;
-	v.mv_data = copy;
-	assert_int_equal(mdb_put(txn, dbi, &k, &v, 0), 0);
-	end(env, txn);
-}
-
 static bool visit_root(void *context, struct bytes name unused, const struct node *node unused)
 {
 	(*(unsigned *)context)++;
@@ -240,7 +202,7 @@ static void test_damaged_root(void **state unused)
 
 	make_store();
 	/* The last byte of the size: still a node, but not this one. */
-	damage_value("checked-roots", "first", 40);
+	raw_index_damage("checked-roots", bytes_of_string("first"), 40);
 	open_store(&s, STORE_READ_ONLY);
 	assert_int_equal(lookup(&s, "first", 1, &err), -ERROR_CORRUPT);
 	assert_int_equal(root_nodes_list(s.roots, bytes_of(NULL, 0), visit_root, &count, &err),
@@ -256,7 +218,7 @@ static void test_damaged_sequence(void **state unused)
 	struct store s;
 
 	make_store();
-	damage_value("checked-meta", "root-sequence", 0);
+	raw_index_damage("checked-meta", bytes_of_string("root-sequence"), 0);
 	open_store(&s, 0);
 	assert_int_equal(root_nodes_put(s.roots, bytes_of_string("x"), &node, true, &err),
 			 -ERROR_CORRUPT);
@@ -274,11 +236,11 @@ static void test_lost_table(void **state unused)
 
 		snprintf(store_path, sizeof(store_path), "%s/lost-%zu", folder, i);
 		make_store();
-		MDB_txn *txn = begin(&env);
+		MDB_txn *txn = raw_index_begin(&env);
 
 		assert_int_equal(mdb_dbi_open(txn, checked[i].name, 0, &dbi), 0);
 		assert_int_equal(mdb_drop(txn, dbi, 1), 0);
-		end(env, txn);
+		raw_index_end(env, txn);
 		assert_int_equal(local_store_open(&s, store_path, 0, &err), -ERROR_CORRUPT);
 		assert_int_equal(local_store_open(&s, store_path, STORE_READ_ONLY, &err),
 				 -ERROR_CORRUPT);
