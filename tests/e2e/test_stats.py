@@ -71,6 +71,11 @@ def test_what_nobody_names(filled):
     # The name itself, and that it went.
     assert s["pack_dead"] + s["pack_live"] == s["pack_bytes"]
     assert 0 < s["pack_dead"] < 300
+    gone = filled.cairn("gc", "--json").json()[0]
+    assert gone["blobs"] + gone["directories"] == only["only_objects"]
+    s = stats(filled)
+    assert s["unnamed_objects"] == s["unnamed_stored"] == 0
+    assert s["pack_live"] + s["pack_dead"] == s["pack_bytes"] == folder_bytes(filled.path / "packs")
 
 
 def test_text(filled):
