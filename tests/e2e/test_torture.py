@@ -5,7 +5,8 @@ import pytest
 
 from harness import CAIRN, HELPERS, PROJECT, TIMEOUT, run, write
 
-KILLS = 20
+KILLS = 12
+KILLS_FOR_A_FAULT = 5
 
 
 def torture(folder, kills, program=CAIRN):
@@ -40,6 +41,6 @@ def test_fault_is_found(folder, loss, fault):
         *) exec "{CAIRN}" "$@" ;;
         esac
         """, 0o755)
-    code, said = torture(folder, KILLS, program)
+    code, said = torture(folder, KILLS_FOR_A_FAULT, program)
     assert code == 1
     assert any(fault in found for found in said["faults"]), said["faults"]
