@@ -130,8 +130,9 @@ static void check_ranges(const struct fuzz *z, const struct bytes *request,
 
 	range_check_init(&range, &proof, m.offset, buf, len);
 	for (size_t i = 0; i < c->answers.count; i++) {
-		check(range_check_take(&range, fake_message_bytes(&c->answers.list[i]), &err) ==
-		      0);
+		struct bytes message = fake_message_bytes(&c->answers.list[i]);
+
+		check(range_check_take(&range, &message, 1, &err) == 0);
 	}
 	check(range_check_complete(&range));
 	if (m.offset < LARGE_SIZE) {

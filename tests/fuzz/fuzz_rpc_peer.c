@@ -353,10 +353,10 @@ int client_call_receive_pieces(struct client_call *call, const struct rpc_messag
 
 int client_call_receive(struct client_call *call, struct bytes *message, struct error *err)
 {
-	const struct rpc_message *pieces;
+	const struct rpc_message *pieces = NULL;
 	int rc = client_call_receive_pieces(call, &pieces, err);
 
-	if (rc > 0) {
+	if (rc > 0 && pieces) {
 		*message = fake_message_bytes(pieces);
 	}
 	return rc;
