@@ -40,7 +40,8 @@ size_t rpc_message_piece_count(const struct rpc_message *m)
 struct bytes rpc_message_piece(const struct rpc_message *m, size_t i)
 {
 	struct bytes all = buffer_bytes(&m->buffer->bytes);
-	size_t first = m->buffer->first ? m->buffer->first : all.len;
+	/* Who damages messages may have cut it off. */
+	size_t first = m->buffer->first ? MIN(m->buffer->first, all.len) : all.len;
 
 	return i == 0 ? bytes_of(all.ptr, first) : bytes_of(all.ptr + first, all.len - first);
 }
