@@ -398,7 +398,8 @@ static void upload_done(struct upload *u)
 	pthread_mutex_destroy(&u->lock);
 }
 
-static int upload_once(const struct file_upload_plan *plan, uint64_t *watched,
+/* *sent: whether something was. */
+static int upload_once(const struct file_upload_plan *plan, uint64_t *watched, bool *sent,
 		       struct digest *out, struct error *err)
 {
 	struct digest digest;
@@ -411,18 +412,22 @@ static int upload_once(const struct file_upload_plan *plan, uint64_t *watched,
 		hasher_finish(u.hasher, &digest);
 		rc = settle(&u, &digest, out, err);
 	}
+	stop_sender(&u);
+	*sent = u.taken > 0;
 	upload_done(&u);
 	return rc;
 }
 
 int file_upload(const struct file_upload_plan *plan, struct digest *out, struct error *err)
 {
-	struct peer_retry retry = {0};
+	struct peer_retry retry = {.peer = plan->remote->peer};
 	uint64_t watched = 0;
+	bool sent;
 	int rc;
 
+	/* Questions were repeated already. */
 	do {
-		rc = upload_once(plan, &watched, out, err);
-	} while (rc == -ERROR_UNAVAILABLE && peer_retry(&retry, rc));
+		rc = upload_once(plan, &watched, &sent, out, err);
+	} while (rc == -ERROR_UNAVAILABLE && sent && peer_retry(&retry, rc));
 	return rc;
 }

@@ -221,6 +221,17 @@ static void test_given_up(void **state)
 	finish(&t);
 }
 
+static void test_peer_gone(void **state)
+{
+	struct upload_test t;
+	struct error err = {0};
+
+	begin(&t, state, LARGE);
+	rpc_fixture_stop(t.peer.server);
+	assert_int_equal(put(&t, &err), -ERROR_UNAVAILABLE);
+	finish(&t);
+}
+
 static int setup_group(void **state unused)
 {
 	remote_store_add_schemes();
@@ -242,6 +253,7 @@ int main(void)
 		TEST(test_full_peer),
 		TEST(test_shorter),
 		TEST(test_given_up),
+		TEST(test_peer_gone),
 	};
 
 	return cmocka_run_group_tests(tests, setup_group, NULL);
