@@ -50,7 +50,7 @@ static int take_answer(struct getting *g, struct bytes element, struct error *er
 	if (rc < 0) {
 		return rc;
 	}
-	size_t place = g->places[g->next++];
+	size_t place = g->places[g->next];
 	const struct digest *digest = &g->wants[place].digest;
 
 	if (a.state != BLOB_ANSWER_PRESENT) {
@@ -62,6 +62,8 @@ static int take_answer(struct getting *g, struct bytes element, struct error *er
 				 peer_address(g->remote->peer), digest_text(digest),
 				 digest_text(&found));
 	}
+	/* One that failed is asked for again, should the call be repeated. */
+	g->next++;
 	g->rc = g->take(g->context, place, a.content, err);
 	return g->rc;
 }
