@@ -294,17 +294,21 @@ void close_inherited(int kept)
 	(void)close_range((unsigned)kept + 1, ~0U, 0);
 }
 
+size_t open_file_limit(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? MIN(limit.rlim_cur, SIZE_MAX)
+						     : OPEN_FILES_USUAL;
+}
+
 size_t raise_open_file_limit(void)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-		return OPEN_FILES_USUAL;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	if (limit.rlim_cur < limit.rlim_max) {
-		const struct rlimit raised = {limit.rlim_max, limit.rlim_max};
-
-		limit = setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised : limit;
-	}
-	return MIN(limit.rlim_cur, SIZE_MAX);
+	return open_file_limit();
 }

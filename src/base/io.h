@@ -65,5 +65,7 @@ int write_file_durably(int dirfd, const char *name, struct bytes content, struct
 /* Closes what whoever started this process left open, except standard streams and one more. */
 void close_inherited(int kept);
 
+/* How many files this process may have open. */
+size_t open_file_limit(void);
 /* Raises the soft limit of open files to the hard one; how many there may be then. */
 size_t raise_open_file_limit(void);

@@ -313,8 +313,9 @@ static struct local_store *local_store_new(const char *path, unsigned flags)
 	scratch_init(&s->scratch);
 	lease_init(&s->lease, flags & STORE_LONG_LIVED);
 	codec_pool_init(&s->codecs);
-	file_cache_init(&s->packs, PACKS_OPEN_MAX);
-	file_cache_init(&s->files, FILES_OPEN_MAX);
+	/* A quarter of what the process may have open; several stores may be. */
+	file_cache_init(&s->packs, MIN(open_file_limit() / 8 + 1, PACKS_OPEN_MAX));
+	file_cache_init(&s->files, MIN(open_file_limit() / 8 + 1, FILES_OPEN_MAX));
 	for (size_t i = 0; i < RECENT_BLOBS; i++) {
 		pthread_mutex_init(&s->recent[i].lock, NULL);
 	}
