@@ -7,16 +7,16 @@
 
 struct fault_guard {
 	sigjmp_buf jump;
-	const char *start;
-	size_t len;
 	struct fault_guard *outer;
 };
 
+static const int signals[] = {SIGBUS, SIGSEGV};
+
 static _Thread_local struct fault_guard *volatile current;
+static _Thread_local bool unblocked; /* in this thread, the signals */
 
 static pthread_mutex_t install_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool installed;
-static struct sigaction previous;
+static struct sigaction previous[ARRAY_SIZE(signals)];
 
 void fault_guard_leave(void)
 {
@@ -27,41 +27,73 @@ void fault_guard_leave(void)
 
 static void on_fault(int number, siginfo_t *info, void *context)
 {
-	const struct fault_guard *g = current;
-	const char *at = info->si_addr;
+	const struct sigaction *before = &previous[number == signals[0] ? 0 : 1];
 
-	if (g && (!g->start || (at >= g->start && (size_t)(at - g->start) < g->len))) {
+	/* Not what somebody sent. */
+	if (info->si_code > 0) {
 		fault_guard_leave();
 	}
-	if (previous.sa_flags & SA_SIGINFO) {
-		previous.sa_sigaction(number, info, context);
-	} else {
-		/* It comes again at once. */
-		sigaction(SIGBUS, &previous, NULL);
+	if (before->sa_flags & SA_SIGINFO) {
+		before->sa_sigaction(number, info, context);
+		return;
+	}
+	/* A fault comes again at once; what was sent does not. */
+	sigaction(number, before, NULL);
+	if (info->si_code <= 0) {
+		raise(number);
 	}
 }
 
-int fault_guard_install(struct error *err)
+/* Once, and once more whenever somebody else has put a handler in place. */
+static int install(size_t i)
 {
 	/* NODEFER: a handler that is left by a jump would leave the signal blocked. */
 	struct sigaction action = {.sa_sigaction = on_fault,
 				   .sa_flags = SA_SIGINFO | SA_NODEFER};
-	int rc = 0;
+	struct sigaction before;
 
 	sigemptyset(&action.sa_mask);
-	pthread_mutex_lock(&install_lock);
-	if (!installed) {
-		rc = sigaction(SIGBUS, &action, &previous);
-		installed = rc == 0;
+	if (sigaction(signals[i], NULL, &before) != 0) {
+		return errno;
 	}
-	pthread_mutex_unlock(&install_lock);
-	return rc == 0 ? 0 : error_set_errno(err, errno, "cannot handle SIGBUS");
+	if (before.sa_sigaction == on_fault) {
+		return 0;
+	}
+	previous[i] = before;
+	return sigaction(signals[i], &action, NULL) == 0 ? 0 : errno;
 }
 
-bool fault_guard_run(void (*run)(void *context), void *context, const void *start, size_t len)
+int fault_guard_install(struct error *err)
 {
-	struct fault_guard g = {.start = start, .len = len, .outer = current};
+	int failed = 0;
 
+	pthread_mutex_lock(&install_lock);
+	for (size_t i = 0; failed == 0 && i < ARRAY_SIZE(signals); i++) {
+		failed = install(i);
+	}
+	pthread_mutex_unlock(&install_lock);
+	return failed ? error_set_errno(err, failed, "cannot handle faults of memory") : 0;
+}
+
+/* Threads are often started with all signals blocked: then a fault would end the process. */
+static void unblock(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		sigaddset(&set, signals[i]);
+	}
+	unblocked = pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0;
+}
+
+bool fault_guard_run(void (*run)(void *context), void *context)
+{
+	struct fault_guard g = {.outer = current};
+
+	if (!unblocked) {
+		unblock();
+	}
 	/* Without the mask of signals, which nothing here changes: that would be a system call.
 	 */
 	if (sigsetjmp(g.jump, 0) != 0) {

@@ -121,9 +121,9 @@ int index_pages_lie(struct error *err)
 			 "`cairn fsck`");
 }
 
-bool index_guarded(struct index *ix, void (*run)(void *context), void *context)
+bool index_guarded(void (*run)(void *context), void *context)
 {
-	return fault_guard_run(run, context, ix->map, INDEX_MAP_SIZE);
+	return fault_guard_run(run, context);
 }
 
 struct tables_opening {
@@ -145,7 +145,7 @@ static int open_tables(struct index *ix, bool create, bool read_only, struct err
 	struct tables_opening o = {
 		.ix = ix, .create = create, .read_only = read_only, .err = err};
 
-	return index_guarded(ix, run_open_tables, &o) ? o.rc : index_pages_lie(err);
+	return index_guarded(run_open_tables, &o) ? o.rc : index_pages_lie(err);
 }
 
 int index_open(struct index **out, const char *path, unsigned flags, struct error *err)

@@ -38,7 +38,7 @@ struct index {
  * the process up. Here the call is left then, and this is false. What is read is copied inside
  * as well. For calls that only read.
  */
-bool index_guarded(struct index *ix, void (*run)(void *context), void *context);
+bool index_guarded(void (*run)(void *context), void *context);
 /* The error for that. */
 int index_pages_lie(struct error *err);
 /* Lets go of pages from time to time. */

@@ -84,7 +84,6 @@ static int was_converted(struct index *ix, enum index_table table, const struct 
 
 /* One entry that LMDB is asked for, and a copy of what it has. */
 struct lookup {
-	struct index *ix;
 	const struct table_read *read;
 	MDB_cursor *cursor; /* NULL: by the key alone */
 	MDB_cursor_op op;
@@ -128,7 +127,7 @@ static void run_lookup(void *context)
 /* Asker. */
 static int look_up(struct lookup *l, struct error *err)
 {
-	if (!index_guarded(l->ix, run_lookup, l)) {
+	if (!index_guarded(run_lookup, l)) {
 		return index_pages_lie(err);
 	}
 	if (l->rc == MDB_NOTFOUND) {
@@ -150,12 +149,11 @@ static void run_cursor_open(void *context)
 	o->rc = mdb_cursor_open(o->read->txn, o->read->dbi, &o->cursor);
 }
 
-static int open_cursor(struct index *ix, const struct table_read *r, MDB_cursor **out,
-		       struct error *err)
+static int open_cursor(const struct table_read *r, MDB_cursor **out, struct error *err)
 {
 	struct cursor_opening o = {.read = r};
 
-	if (!index_guarded(ix, run_cursor_open, &o)) {
+	if (!index_guarded(run_cursor_open, &o)) {
 		return index_pages_lie(err);
 	}
 	*out = o.cursor;
@@ -176,7 +174,6 @@ static int find(struct index *ix, enum index_table table, struct bytes key, stru
 		if (rc <= 0) {
 			return rc;
 		}
-		l->ix = ix;
 		l->read = &r;
 		l->key = val_of(key);
 		rc = look_up(l, err);
@@ -223,7 +220,7 @@ int index_get_many(struct index *ix, enum index_table table, const uint8_t *keys
 		   bool *found, struct error *err)
 {
 	struct table_read r;
-	struct lookup l = {.ix = ix, .read = &r, .op = MDB_SET};
+	struct lookup l = {.read = &r, .op = MDB_SET};
 	int rc = table_read_begin(ix, table, &r, err);
 
 	memset(found, 0, count * sizeof(*found));
@@ -231,7 +228,7 @@ int index_get_many(struct index *ix, enum index_table table, const uint8_t *keys
 		return rc;
 	}
 	/* A cursor looks first at the page where it found the key before. */
-	rc = open_cursor(ix, &r, &l.cursor, err);
+	rc = open_cursor(&r, &l.cursor, err);
 	for (size_t i = 0; rc >= 0 && i < count; i++) {
 		l.key = val_of(bytes_of(keys + i * key_size, key_size));
 		rc = look_up(&l, err);
@@ -305,11 +302,9 @@ static int visit_entry(struct scan *s, const struct lookup *l, struct error *err
 static int scan_table(struct scan *s, const struct table_read *r, struct bytes from,
 		      struct error *err)
 {
-	struct lookup l = {.ix = s->ix,
-			   .read = r,
-			   .op = from.len ? MDB_SET_RANGE : MDB_FIRST,
-			   .key = val_of(from)};
-	int rc = open_cursor(s->ix, r, &l.cursor, err);
+	struct lookup l = {
+		.read = r, .op = from.len ? MDB_SET_RANGE : MDB_FIRST, .key = val_of(from)};
+	int rc = open_cursor(r, &l.cursor, err);
 
 	if (rc) {
 		return rc;
@@ -382,7 +377,7 @@ int index_count(struct index *ix, enum index_table table, uint64_t *out, struct 
 	int rc = table_read_begin(ix, table, &c.read, err);
 
 	if (rc > 0) {
-		bool done = index_guarded(ix, run_count, &c);
+		bool done = index_guarded(run_count, &c);
 
 		read_end(ix, c.read.txn);
 		rc = !done  ? index_pages_lie(err)
@@ -437,7 +432,7 @@ int index_space(struct index *ix, uint64_t *bytes, uint64_t *free_bytes, struct 
 	if (rc) {
 		return rc;
 	}
-	bool done = index_guarded(ix, run_space_count, &c);
+	bool done = index_guarded(run_space_count, &c);
 
 	read_end(ix, c.txn);
 	if (!done) {
