@@ -49,13 +49,13 @@ def fill(store, tree):
         StorePath(tree / name, name).put(store)
 
 
-def outputs(store):
+def outputs(address):
     """What a store gives: for each question the answer, or the exit code when there is none."""
     questions = [("roots", "--json"), ("nix", "path-info", "--json", "--all")]
     questions += [("nar", "dump", name) for name in ROOTS]
     answers = {}
     for question in questions:
-        result = run([CAIRN, "--store", store.path, *question], check=False)
+        result = run([CAIRN, "--store", address, *question], check=False)
         assert result.code >= 0, f"a crash: {result}"
         answers[question] = (hashlib.sha256(result.raw).hexdigest()
                              if result.code == 0 else result.code)
@@ -74,6 +74,45 @@ def compare(got, right):
     for question, answer in got.items():
         # A name that is not found is a tree that nobody is given.
         assert answer == right[question] or isinstance(answer, int), question
+
+
+def compare_mount(mounted, tree):
+    """Every byte of a tree that a mount gives is right, or reading it fails."""
+    for path in tree.rglob("*"):
+        shown = mounted / "tree" / path.relative_to(tree)
+        try:
+            if path.is_symlink():
+                assert os.readlink(shown) == os.readlink(path)
+            elif path.is_file():
+                assert shown.read_bytes() == path.read_bytes()
+                assert bool(shown.stat().st_mode & 0o111) == bool(path.stat().st_mode & 0o111)
+            else:
+                assert sorted(os.listdir(shown)) == sorted(os.listdir(path))
+        except OSError:
+            pass
+
+
+def started(daemon):
+    """Is it ready? Who cannot start says why, and gives nothing."""
+    try:
+        daemon.wait_ready()
+        return True
+    except AssertionError as error:
+        assert "the daemon ended" in str(error)
+        assert daemon.wait_exit() > 0, "a crash"
+        return False
+
+
+def try_servers(store, right, folder, mount, serve):
+    """What those give who go on for long."""
+    served = serve(store, wait=False)
+    if started(served):
+        compare(outputs(served.address), right)
+        assert served.stop() == 0
+    mounted = mount(store, wait=False)
+    if started(mounted):
+        compare_mount(mounted, folder / "tree")
+        assert mounted.stop() == 0
 
 
 class Flip:
@@ -110,8 +149,12 @@ def choose(store, random_numbers):
     }
     kind = random_numbers.choices(list(kinds), [50, 35, 10, 5])[0]
     path = random_numbers.choice(kinds[kind])
-    return kind, Flip(path, random_numbers.randrange(path.stat().st_size),
-                      random_numbers.randrange(1, 256))
+    content = path.read_bytes()
+    at = random_numbers.randrange(len(content))
+    if kind == "index" and random_numbers.random() < 0.8:
+        # Most of it is empty.
+        at = random_numbers.choice([i for i, byte in enumerate(content) if byte])
+    return kind, Flip(path, at, random_numbers.randrange(1, 256))
 
 
 def try_repair(store, other, right, folder):
@@ -121,7 +164,7 @@ def try_repair(store, other, right, folder):
     code, result = fsck(copy, "--repair", "--from", other.path)
     assert code == 10, result
     assert fsck(copy)[0] == 0
-    assert outputs(copy) == right
+    assert outputs(copy.path) == right
     copy.add(folder / "tree/raw", "after")
     assert fsck(copy)[0] == 0
     shutil.rmtree(copy.path)
@@ -137,9 +180,9 @@ def stores(folder):
     return made
 
 
-def test_flips(stores, folder):
+def test_flips(stores, folder, mount, serve):
     store, other = stores
-    right = outputs(store)
+    right = outputs(store.path)
     assert all(isinstance(answer, str) for answer in right.values())
     assert fsck(store)[0] == 0
     counts = {"found": 0, "harmless": 0, "refused": 0, "repaired": 0}
@@ -148,9 +191,11 @@ def test_flips(stores, folder):
         kind, flip = choose(store, numbers)
         with flip:
             code, result = fsck(store)
-            got = outputs(store)
+            got = outputs(store.path)
             try:
                 compare(got, right)
+                if i % 10 == 0:
+                    try_servers(store, right, folder, mount, serve)
                 if code == 0:
                     assert got == right, "not found, but something is not to be had"
                 elif counts["found"] % 20 == 0:
