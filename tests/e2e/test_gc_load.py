@@ -172,4 +172,5 @@ def test_nothing_in_use_is_lost(store, mount, folder):
     store.cairn("roots", "remove", *store.roots())
     before = used(store)
     assert gc(store, "--paths=none")["freed_bytes"] == before - used(store)
-    assert used(store) < 10_000
+    # Removals of names are needed as long as there may be an older put of one.
+    assert used(store) < 200_000

@@ -265,25 +265,33 @@ static int commit_moves(struct compaction *c, struct error *err)
 	return rc;
 }
 
-/* Ends the target. What it took is not free. */
+/* What a new pack takes is not free. */
+static void count_new_pack(struct compaction *c, int fd)
+{
+	uint64_t *freed = &c->collection->result->freed_bytes;
+	struct stat st;
+
+	if (fstat(fd, &st) == 0) {
+		*freed -= MIN((uint64_t)st.st_blocks * 512, *freed);
+	}
+}
+
+/* It is as old as what is in it: see collect_is_young(). */
 static void end_target(struct compaction *c)
 {
 	const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
 					  {.tv_sec = (time_t)c->changed}};
-	struct local_store *s = c->collection->local;
-	uint64_t taken = 0;
-	struct stat st;
 
 	if (c->target.fd < 0) {
 		return;
 	}
-	/* What is in it is as old as it was: see collect_is_young(). */
-	if (ftruncate(c->target.fd, (off_t)c->target.end) == 0 &&
-	    futimens(c->target.fd, times) == 0 && fstat(c->target.fd, &st) == 0) {
-		taken = (uint64_t)st.st_blocks * 512;
-	}
-	c->collection->result->freed_bytes -= MIN(taken, c->collection->result->freed_bytes);
-	pack_release(s, c->target.fd, c->target.number);
+	/* What was not committed; where this fails, whoever claims the pack next does it. */
+	int rc = ftruncate(c->target.fd, (off_t)c->target.end);
+
+	rc |= futimens(c->target.fd, times);
+	(void)rc;
+	count_new_pack(c, c->target.fd);
+	pack_release(c->collection->local, c->target.fd, c->target.number);
 	c->target.fd = -1;
 	c->changed = 0;
 }
@@ -373,6 +381,7 @@ static int keep_numbers(struct compaction *c, uint64_t number, struct error *err
 	if (rc == 0 && count && numbers[0] == number) {
 		rc = pack_claim_new(c->collection->local, &next, err);
 		if (rc == 0) {
+			count_new_pack(c, next.fd);
 			pack_release(c->collection->local, next.fd, next.number);
 		}
 	}
@@ -533,8 +542,11 @@ int compact_packs(struct collection *collection, struct error *err)
 	int rc = pack_list(collection->local, &numbers, &count, err);
 
 	/* First what gives room without taking any. */
-	for (size_t i = 0; rc == 0 && i < 2 * count && !collect_has_enough(collection); i++) {
-		rc = compact_pack(&c, &s, numbers[i % count], i % count == 0, i < count, err);
+	for (unsigned pass = 0; rc == 0 && pass < 2; pass++) {
+		for (size_t i = 0; rc == 0 && i < count && !collect_has_enough(collection);
+		     i++) {
+			rc = compact_pack(&c, &s, numbers[i], i == 0, pass == 0, err);
+		}
 	}
 	end_target(&c);
 	buffer_done(&c.out);

@@ -11,7 +11,7 @@
 #include "services/local/name_guard.h"
 
 /* Objects that go in one transaction: the pages that they dirty are held in memory. */
-#define OBJECTS_AT_ONCE ((size_t)4096)
+#define OBJECTS_AT_ONCE ((size_t)16384)
 /* Unlinking takes time, and nobody can commit meanwhile. */
 #define FILES_AT_ONCE ((size_t)64)
 /* Where the disk is full, a small transaction may find room that a large one does not. */
