@@ -10,9 +10,10 @@ struct mark_slot {
 	uint64_t low, high;
 };
 
+/* With room for some that come meanwhile: to grow takes three times the memory. */
 static size_t capacity_for(size_t expected)
 {
-	return MAX(CAPACITY_MIN, expected + expected / 4 + 1);
+	return MAX(CAPACITY_MIN, expected + expected / 4 + expected / 64 + CAPACITY_MIN);
 }
 
 static int map_slots(size_t capacity, struct mark_slot **out, struct error *err)

@@ -38,6 +38,16 @@ static void test_mark_set(void **state unused)
 		assert_int_equal(mark_set_has(&m, NODE_FILE, &d), i % 2 == 0);
 		assert_int_equal(mark_set_has(&m, NODE_DIRECTORY, &d), i % 6 == 0);
 	}
+	mark_set_done(&m);
+	/* So many as were expected find room at once. */
+	assert_int_equal(mark_set_init(&m, 5005, &err), 0);
+	size_t capacity = m.capacity;
+
+	for (uint64_t i = 0; i < 5005; i++) {
+		number(&d, i);
+		assert_int_equal(mark_set_add(&m, NODE_FILE, &d, &err), 1);
+	}
+	assert_int_equal(m.capacity, capacity);
 	/* A digest of zeros is one like others. */
 	memset(&d, 0, sizeof(d));
 	assert_false(mark_set_has(&m, NODE_FILE, &d));
