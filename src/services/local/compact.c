@@ -87,13 +87,13 @@ static int source_record(struct source *s, uint64_t offset, struct record *out,
 	       offset + record_total(out->stored) <= s->pack.end;
 }
 
-/* In a dry run, the index still has what a sweep would have taken. */
-static bool would_stay(struct collection *c, const struct move *m)
+/* What has no mark was taken by the sweep: the index, in which it is slow to find, is not
+ * asked. */
+static bool may_be_live(struct collection *c, const struct move *m)
 {
 	enum node_kind kind = m->table == INDEX_DIRECTORIES ? NODE_DIRECTORY : NODE_FILE;
 
-	return !c->options->dry_run || mark_has(&c->mark, kind, &m->digest) ||
-	       collect_is_protected(c, &m->from);
+	return mark_has(&c->mark, kind, &m->digest) || collect_is_protected(c, &m->from);
 }
 
 /* Asker: does the index say that this record is the object? */
@@ -102,8 +102,16 @@ static int is_live(struct compaction *c, const struct source *s, const struct re
 {
 	uint8_t value[LOCATION_SIZE];
 
-	out->table = r->kind == RECORD_DIRECTORY ? INDEX_DIRECTORIES : INDEX_BLOBS;
-	out->digest = r->digest;
+	*out = (struct move){
+		.table = r->kind == RECORD_DIRECTORY ? INDEX_DIRECTORIES : INDEX_BLOBS,
+		.digest = r->digest,
+		.from = {.kind = r->kind == RECORD_OUTBOARD ? LOCATION_FILE : LOCATION_PACK,
+			 .pack = (uint32_t)s->pack.number,
+			 .offset = offset},
+	};
+	if (!may_be_live(c->collection, out)) {
+		return 0;
+	}
 	int rc = index_get(c->collection->local->index, out->table, digest_bytes(&r->digest),
 			   value, sizeof(value), err);
 
@@ -116,7 +124,7 @@ static int is_live(struct compaction *c, const struct source *s, const struct re
 	}
 	return out->from.pack == s->pack.number && out->from.offset == offset &&
 	       (out->from.kind == LOCATION_FILE) == (r->kind == RECORD_OUTBOARD) &&
-	       out->from.stored == r->stored && would_stay(c->collection, out);
+	       out->from.stored == r->stored;
 }
 
 static int is_needed_change(struct compaction *c, struct source *s, const struct record *r,
@@ -144,6 +152,10 @@ static int visit_record(struct compaction *c, struct source *s, const struct rec
 {
 	struct move move;
 	bool change = logged_table_of(r->kind);
+
+	if (!change && !take) {
+		return 0;
+	}
 	int rc = change ? is_needed_change(c, s, r, offset, err)
 			: is_live(c, s, r, offset, &move, err);
 
@@ -155,7 +167,8 @@ static int visit_record(struct compaction *c, struct source *s, const struct rec
 	return take ? take(c, s, r, offset, change ? NULL : &move, err) : 0;
 }
 
-/* All records that have to stay. Where none begins, one may at the next eighth byte. */
+/* All records that have to stay; without take, changes of tables alone. Where none begins, one
+ * may at the next eighth byte. */
 static int visit_records(struct compaction *c, struct source *s, record_take take,
 			 struct error *err)
 {
@@ -497,6 +510,7 @@ static int compact_claimed(struct compaction *c, struct source *s,
 	/* Changes of tables are needed, too, and were not counted yet. */
 	int rc = visit_records(c, s, NULL, err);
 
+	s->needed += pack->live_bytes;
 	if (rc || is_mostly_used(s, s->needed)) {
 		return rc;
 	}
