@@ -50,6 +50,25 @@ static int read_blob(struct check *c, const struct digest *digest)
 
 static int read_node(struct check *c, const struct node *node);
 
+static int get_directory(struct check *c, const struct digest *digest, struct directory **out)
+{
+	int rc = directory_service_get(c->store.directories, digest, out, c->err);
+
+	if (rc == 0) {
+		return error_set(c->err, ERROR_CORRUPT, "the Directory %s is missing",
+				 digest_text(digest));
+	}
+	return MIN(rc, 0);
+}
+
+/* Alone: what nothing refers to may be in the middle of being collected. */
+static int read_one_directory(struct check *c, const struct digest *digest)
+{
+	struct directory *d cleanup(cleanup_directory) = NULL;
+
+	return get_directory(c, digest, &d);
+}
+
 static int read_directory(struct check *c, const struct digest *digest)
 {
 	struct directory *d cleanup(cleanup_directory) = NULL;
@@ -57,14 +76,8 @@ static int read_directory(struct check *c, const struct digest *digest)
 	if (!digest_map_put(&c->directories, digest, 0)) {
 		return 0;
 	}
-	int rc = directory_service_get(c->store.directories, digest, &d, c->err);
+	int rc = get_directory(c, digest, &d);
 
-	if (rc <= 0) {
-		return rc ? rc
-			  : error_set(c->err, ERROR_CORRUPT, "the Directory %s is missing",
-				      digest_text(digest));
-	}
-	rc = 0;
 	for (size_t i = 0; rc == 0 && i < directory_count(d); i++) {
 		struct directory_entry entry;
 
@@ -263,7 +276,7 @@ static int check_opened(struct check *c, const char *path)
 		rc = read_listed(c, &blobs, read_blob);
 	}
 	if (rc == 0) {
-		rc = read_listed(c, &directories, read_directory);
+		rc = read_listed(c, &directories, read_one_directory);
 	}
 	return rc;
 }

@@ -133,6 +133,18 @@ def test_store_paths_and_pushes(memory):
     r.check()
 
 
+def test_collecting(memory):
+    """A collection of garbage takes files, empties packs and moves what they hold elsewhere."""
+    r = Recording(memory)
+    for i in range(3):
+        r.add(tree(memory / f"t{i}", i + 20, large=1))
+    r.cairn("roots", "remove", "t0", "t1", marks=["one no-root t0", "one no-root t1"])
+    r.cairn("gc")
+    r.add(memory / "t0", "t0")
+    r.cairn("gc")
+    r.check()
+
+
 def test_importers_at_once(memory):
     """Several processes write, each to a pack of its own, and make folders that others use."""
     r = Recording(memory)
