@@ -335,6 +335,22 @@ class Mount(Daemon):
         return clean
 
 
+def daemons_of(path):
+    """Process ids of the daemons that were started for a mount point."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                arguments = f.read().split(b"\0")
+            with open(f"/proc/{pid}/stat", "rb") as f:
+                zombie = f.read().rpartition(b")")[2].split()[0] == b"Z"
+        except OSError:
+            continue
+        if b"mount" in arguments and os.fsencode(path) in arguments and not zombie:
+            found.append(int(pid))
+    return found
+
+
 def clean_up_daemons(daemons):
     """Ends all of them, and shows what they logged: pytest prints it when the test failed."""
     clean = [made.clean_up() for made in daemons]

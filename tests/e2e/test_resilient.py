@@ -12,8 +12,8 @@ import threading
 
 import pytest
 
-from harness import (AS_ROOT, CAIRN, TIMEOUT, as_user, assert_same_tree, cairn, libc,
-                     mount_entry, pattern, run, tree_entries, wait_until, write)
+from harness import (AS_ROOT, CAIRN, TIMEOUT, as_user, assert_same_tree, cairn, daemons_of,
+                     libc, mount_entry, pattern, run, tree_entries, wait_until, write)
 
 pytestmark = pytest.mark.fuse
 KILLS = int(os.environ.get("CAIRN_TEST_KILLS", "10"))
@@ -279,27 +279,13 @@ def test_background_is_the_default(store, sample, folder):
     for option, expected in (([], 2), (["--no-resilient"], 1)):
         store.cairn("mount", *option, path)
         try:
-            processes = of_mount(path)
+            processes = daemons_of(path)
             assert len(processes) == (expected if kernel_resends() or not option else 1)
             with open(path / "tree/hello") as f:
                 assert f.read() == "hello\n"
         finally:
             cairn("umount", path)
-        wait_until(lambda: not of_mount(path), "the end of the processes")
-
-
-def of_mount(path):
-    """The processes of `cairn mount PATH`."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as f:
-                arguments = f.read().split(b"\0")
-        except OSError:
-            continue
-        if b"mount" in arguments and os.fsencode(path) in arguments:
-            found.append(int(pid))
-    return found
+        wait_until(lambda: not daemons_of(path), "the end of the processes")
 
 
 # ---- Upgrades ----
