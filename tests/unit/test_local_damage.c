@@ -10,6 +10,7 @@
 #include "base/endian.h"
 #include "services/local/index.h"
 #include "services/local/record.h"
+#include "services/store_check.h"
 
 static void sync_and_close(struct store *s)
 {
@@ -254,6 +255,31 @@ static void test_damaged_pack_is_left_alone(void **state unused)
 	check_left_alone(say_odd_length, true);
 }
 
+static void say_terabytes(uint8_t *value)
+{
+	put_le64(value, (uint64_t)1 << 44);
+}
+
+/* A length that no file has is a fault like others, and soon found. */
+static void test_check_of_huge_length(void **state unused)
+{
+	const struct store_check_options options = {.read_data = true};
+	struct store_check_report report;
+	struct error err = {0};
+	struct store s;
+
+	open_store(&s, STORE_CREATE);
+	put_blob(&s, 5000, 1);
+	put_name(&s);
+	sync_and_close(&s);
+	change_length(say_terabytes);
+	char *address cleanup(cleanup_free) = xasprintf("file://%s", store_path);
+
+	assert_int_equal(store_check(address, &options, &report, &err), 0);
+	assert_true(report.fault_count > 0);
+	store_check_report_done(&report);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -261,6 +287,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_end_of_large_blob, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damaged_pack_is_left_alone, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_check_of_huge_length, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

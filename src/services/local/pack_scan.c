@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -11,8 +12,15 @@
 
 void pack_scan_init(struct pack_scan *p, int fd, uint64_t from, uint64_t end)
 {
+	struct stat st;
+
 	*p = (struct pack_scan){
 		.fd = fd, .next = from, .end = end, .window = xmalloc(WINDOW_SIZE)};
+	/* A damaged length may be of terabytes. */
+	if (fstat(fd, &st) == 0 && (uint64_t)st.st_size < end) {
+		p->end = MAX((uint64_t)st.st_size, from);
+		p->skipped = end - p->end;
+	}
 }
 
 void pack_scan_done(struct pack_scan *p)

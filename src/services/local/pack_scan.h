@@ -13,7 +13,7 @@ struct pack_scan {
 	size_t window_len;
 };
 
-/* The descriptor is borrowed. From `from`, a multiple of 8, to `end`. */
+/* The descriptor is borrowed. From `from`, a multiple of 8, to `end` or that of the file. */
 void pack_scan_init(struct pack_scan *p, int fd, uint64_t from, uint64_t end);
 void pack_scan_done(struct pack_scan *p);
 /*
