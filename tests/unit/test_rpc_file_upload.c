@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/unix_listener.h"
 #include "odd_peer.h"
 #include "rpc/remote_store.h"
 
@@ -228,6 +229,8 @@ static void test_peer_gone(void **state)
 
 	begin(&t, state, LARGE);
 	rpc_fixture_stop(t.peer.server);
+	unix_listener_free(t.peer.server->listener);
+	t.peer.server->listener = NULL;
 	assert_int_equal(put(&t, &err), -ERROR_UNAVAILABLE);
 	finish(&t);
 }
