@@ -247,6 +247,15 @@ void odd_peer_await_stall(struct odd_peer *p)
 	pthread_mutex_unlock(&b->lock);
 }
 
+unsigned odd_peer_committed(struct odd_peer *p)
+{
+	pthread_mutex_lock(&p->blobs->lock);
+	unsigned committed = p->blobs->committed;
+
+	pthread_mutex_unlock(&p->blobs->lock);
+	return committed;
+}
+
 uint8_t *odd_peer_content(size_t size)
 {
 	uint8_t *content = xmalloc(size);

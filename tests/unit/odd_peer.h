@@ -35,5 +35,7 @@ void odd_peer_stop(struct odd_peer *p);
 void odd_peer_set(struct odd_peer *p, uint64_t *place, uint64_t value);
 /* Waits until somebody waits at one of the places. */
 void odd_peer_await_stall(struct odd_peer *p);
+/* Blobs that were written to their end. */
+unsigned odd_peer_committed(struct odd_peer *p);
 /* Bytes for a blob, for the caller to free. */
 uint8_t *odd_peer_content(size_t size);
