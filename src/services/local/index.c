@@ -145,7 +145,11 @@ static int open_tables(struct index *ix, bool create, bool read_only, struct err
 	struct tables_opening o = {
 		.ix = ix, .create = create, .read_only = read_only, .err = err};
 
-	return index_guarded(run_open_tables, &o) ? o.rc : index_pages_lie(err);
+	if (!index_guarded(run_open_tables, &o)) {
+		index_open_tables_abort(ix);
+		return index_pages_lie(err);
+	}
+	return o.rc;
 }
 
 int index_open(struct index **out, const char *path, unsigned flags, struct error *err)

@@ -22,6 +22,7 @@ struct index {
 	MDB_dbi before[INDEX_TABLE_COUNT];     /* those of TABLE_BEFORE */
 	_Atomic int states[INDEX_TABLE_COUNT]; /* enum table_state */
 	pthread_mutex_t opening;               /* held while a table is opened late */
+	MDB_txn *opening_txn;                  /* while the tables are opened */
 	pthread_mutex_t lock;                  /* guards idle and idle_count */
 	MDB_txn *idle[READ_TXNS_KEPT];
 	unsigned idle_count;
@@ -64,6 +65,8 @@ const char *index_table_name(enum index_table table);
  * the values of older stores their checks.
  */
 int index_open_tables(struct index *ix, bool create, bool read_only, struct error *err);
+/* Ends what a call to that left behind which was left itself, with the lock of writers. */
+void index_open_tables_abort(struct index *ix);
 /*
  * Asker: for a reader, another process may have made the table since. What the state is goes to
  * *state.

@@ -234,21 +234,27 @@ static int open_each(struct index *ix, MDB_txn *txn, bool create, bool read_only
 	return rc;
 }
 
+void index_open_tables_abort(struct index *ix)
+{
+	mdb_txn_abort(ix->opening_txn);
+	ix->opening_txn = NULL;
+}
+
 int index_open_tables(struct index *ix, bool create, bool read_only, struct error *err)
 {
 	enum table_state states[INDEX_TABLE_COUNT] = {TABLE_ABSENT};
-	MDB_txn *txn;
-	int rc = mdb_txn_begin(ix->env, NULL, read_only ? MDB_RDONLY : 0, &txn);
+	int rc = mdb_txn_begin(ix->env, NULL, read_only ? MDB_RDONLY : 0, &ix->opening_txn);
 
 	if (rc) {
 		return index_lmdb_error(err, rc, "begin");
 	}
-	rc = open_each(ix, txn, create, read_only, states, err);
+	rc = open_each(ix, ix->opening_txn, create, read_only, states, err);
 	if (rc) {
-		mdb_txn_abort(txn);
+		index_open_tables_abort(ix);
 		return rc;
 	}
-	rc = mdb_txn_commit(txn);
+	rc = mdb_txn_commit(ix->opening_txn);
+	ix->opening_txn = NULL;
 	if (rc) {
 		return index_lmdb_error(err, rc, "commit");
 	}
