@@ -174,6 +174,7 @@ static int repair(struct fsck_run *run, const char *address, bool *found, struct
 		o.from = run->from ? &from : NULL;
 		r = store_repair(address, &o, &before, &run->report, err);
 	}
+	store_close(&from);
 	*found = before.fault_count > 0;
 	if (r == 0 && !*found) {
 		run->report = before;

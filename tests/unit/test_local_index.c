@@ -37,13 +37,14 @@ static void put_name(struct store *s, const char *name, unsigned seed)
 
 static int lookup(struct store *s, const char *name, unsigned seed, struct error *err)
 {
-	struct root_node found;
+	struct root_node found = {0};
 	struct node expected = file_node(seed);
 	int rc = root_nodes_lookup(s->roots, bytes_of_string(name), &found, err);
 
 	if (rc > 0) {
 		assert_true(node_equal(&found.node, &expected));
 	}
+	root_node_done(&found);
 	return rc;
 }
 
