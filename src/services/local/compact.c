@@ -16,8 +16,13 @@
 /* A pack of which less than this share is unused stays: to copy the rest would cost more. */
 #define UNUSED_PERCENT 20
 #define WINDOW_SIZE ((size_t)1 << 20)
-#define MOVES_AT_ONCE ((size_t)4096)
-#define MOVED_BYTES_AT_ONCE ((uint64_t)64 << 20)
+/*
+ * Many objects are copied before the index learns of them, in the order of its keys: so each of
+ * its pages is written a few times, and not for every object on it.
+ */
+#define MOVES_AT_ONCE ((size_t)1 << 19)
+#define MOVED_BYTES_AT_ONCE ((uint64_t)512 << 20)
+#define MOVES_PER_WRITE ((size_t)16384)
 
 /* A record that has been copied. */
 struct move {
@@ -241,25 +246,18 @@ static int compare_moves(const void *a, const void *b)
 				    : digest_compare(&x->digest, &y->digest);
 }
 
-/* The copies are durable before the index says that they are the objects. */
-static int commit_moves(struct compaction *c, struct error *err)
+/* With the committed length, so that no object lies behind it. */
+static int write_moves(struct compaction *c, const struct move *moves, size_t count,
+		       struct error *err)
 {
 	struct index_write *w;
-	int rc = write_out(c, err);
+	int rc = index_write_begin(c->collection->local->index, &w, err);
 
-	if (rc == 0 && c->uncommitted) {
-		rc = local_pack_sync(c->collection->local, c->target.fd, err);
-	}
-	if (rc || c->uncommitted == 0) {
-		return rc;
-	}
-	rc = index_write_begin(c->collection->local->index, &w, err);
 	if (rc) {
 		return rc;
 	}
-	qsort(c->moves, c->move_count, sizeof(*c->moves), compare_moves);
-	for (size_t i = 0; rc >= 0 && i < c->move_count; i++) {
-		rc = move_one(c, w, &c->moves[i], err);
+	for (size_t i = 0; rc >= 0 && i < count; i++) {
+		rc = move_one(c, w, &moves[i], err);
 	}
 	if (rc >= 0) {
 		rc = index_write_pack_end(w, c->target.number, c->target_end, err);
@@ -268,10 +266,34 @@ static int commit_moves(struct compaction *c, struct error *err)
 		index_write_abort(w);
 		return rc;
 	}
-	rc = index_write_commit(w, err);
+	return index_write_commit(w, err);
+}
+
+/* The copies are durable before the index says that they are the objects. */
+static int commit_moves(struct compaction *c, struct error *err)
+{
+	size_t done = 0;
+	int rc = write_out(c, err);
+
+	if (rc || c->uncommitted == 0) {
+		return rc;
+	}
+	rc = local_pack_sync(c->collection->local, c->target.fd, err);
+	if (rc == 0 && c->move_count) {
+		qsort(c->moves, c->move_count, sizeof(*c->moves), compare_moves);
+	}
+	/* Once at least: changes of tables are in no index. */
+	do {
+		size_t some = MIN(c->move_count - done, MOVES_PER_WRITE);
+
+		rc = rc ? rc : write_moves(c, c->moves + done, some, err);
+		done += some;
+		if (rc == 0) {
+			c->target.end = c->target_end;
+		}
+	} while (rc == 0 && done < c->move_count);
 	if (rc == 0) {
 		c->collection->result->copied_bytes += c->uncommitted;
-		c->target.end = c->target_end;
 		c->move_count = 0;
 		c->uncommitted = 0;
 	}
