@@ -17,7 +17,8 @@ struct choice {
 	struct digest_map kept;  /* store_path_key() */
 	struct digest_map nodes; /* digests of what has a name */
 	struct buffer waiting;   /* struct store_path, whose references are to be followed */
-	struct buffer going;     /* struct store_path */
+	struct buffer all;       /* struct store_path: what there was, and no more */
+	struct buffer going;     /* likewise */
 	uint64_t now;
 	struct error *err;
 	int rc;
@@ -81,6 +82,7 @@ static bool keep_for_itself(void *context, const struct path_info *info)
 {
 	struct choice *c = context;
 
+	buffer_append(&c->all, &info->path, sizeof(info->path));
 	if (is_kept_itself(c, info)) {
 		keep(c, &info->path);
 	}
@@ -126,18 +128,22 @@ static int keep_listed(struct choice *c, struct error *err)
 	return r;
 }
 
-static bool note_going(void *context, const struct path_info *info)
+/* What came since they were listed is not among them: nobody decided about it. */
+static void find_going(struct choice *c)
 {
-	struct choice *c = context;
-	struct digest key = store_path_key(&info->path);
+	struct store_path path;
 
-	if (digest_map_get(&c->kept, &key)) {
-		c->paths->kept++;
-	} else {
-		digest_map_put(&c->paths->going, &key, 0);
-		buffer_append(&c->going, &info->path, sizeof(info->path));
+	for (size_t at = 0; at < c->all.len; at += sizeof(path)) {
+		memcpy(&path, c->all.ptr + at, sizeof(path));
+		struct digest key = store_path_key(&path);
+
+		if (digest_map_get(&c->kept, &key)) {
+			c->paths->kept++;
+		} else {
+			digest_map_put(&c->paths->going, &key, 0);
+			buffer_append(&c->going, &path, sizeof(path));
+		}
 	}
-	return true;
 }
 
 static int choose(struct choice *c, struct error *err)
@@ -156,7 +162,10 @@ static int choose(struct choice *c, struct error *err)
 	if (r == 0) {
 		r = follow(c, err);
 	}
-	return r < 0 ? r : path_info_service_list(c->infos, NULL, note_going, c, err);
+	if (r == 0) {
+		find_going(c);
+	}
+	return r;
 }
 
 static int take_away(struct choice *c, struct error *err)
@@ -194,6 +203,7 @@ int gc_paths_choose(struct gc_paths *p, struct store *store, bool dry_run, struc
 	digest_map_done(&c.kept);
 	digest_map_done(&c.nodes);
 	buffer_done(&c.waiting);
+	buffer_done(&c.all);
 	buffer_done(&c.going);
 	return r;
 }
