@@ -3,7 +3,7 @@
 /*
  * What an importer saw before: files by device and inode, with size and times in nanoseconds,
  * and the digest they had. Only a cache: losing it costs time, never correctness. Shared and
- * thread-safe. A hit must still be checked for the blob's presence by the caller.
+ * thread-safe. What is found has its blob in the store.
  */
 
 #include "castore/digest.h"

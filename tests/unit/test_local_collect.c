@@ -399,6 +399,28 @@ static void test_found_and_swept(void **state unused)
 	store_close(&s);
 }
 
+/* Whoever takes a blob away is killed before he forgets where it was seen. */
+static void test_seen_and_gone(void **state unused)
+{
+	struct seen_value seen = {.size = 5000}, empty = {.digest = digest_empty}, out[3];
+	struct seen_key keys[3] = {{1, 2}, {1, 3}, {1, 4}};
+	struct error err = {0};
+	bool found[3];
+	struct store s;
+
+	open_store(&s, STORE_CREATE);
+	seen.digest = put_blob(&s, 5000, 1);
+	assert_int_equal(seen_cache_remember(s.seen, &keys[0], &seen, &err), 0);
+	assert_int_equal(seen_cache_remember(s.seen, &keys[2], &empty, &err), 0);
+	assert_int_equal(store_sync(&s, &err), 0);
+	assert_int_equal(seen_cache_lookup(s.seen, keys, 3, out, found, &err), 0);
+	assert_true(found[0] && !found[1] && found[2]);
+	assert_int_equal(blob_service_discard(s.blobs, &seen.digest, &err), 0);
+	assert_int_equal(seen_cache_lookup(s.seen, keys, 3, out, found, &err), 0);
+	assert_true(!found[0] && !found[1] && found[2]);
+	store_close(&s);
+}
+
 static void test_what_is_being_written_stays(void **state unused)
 {
 	struct error err = {0};
@@ -708,6 +730,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hold_between_mark_and_sweep, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_found_and_swept, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_seen_and_gone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_being_written_stays, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_readers_of_a_pack_that_moved, setup,

@@ -488,7 +488,7 @@ static struct seen_value seen_value_of(uint64_t inode)
 			       .mtime_ns = -(int64_t)inode,
 			       .ctime_ns = INT64_MAX - (int64_t)inode};
 
-	memset(v.digest.bytes, (int)inode, DIGEST_SIZE);
+	digest_of(&v.digest, bytes_of(&(uint8_t){(uint8_t)inode}, 1));
 	return v;
 }
 
@@ -502,6 +502,12 @@ static void test_seen(void **state unused)
 	struct store s;
 
 	open_store(&s, STORE_CREATE);
+	for (unsigned i = 0; i < 256; i++) {
+		uint8_t content = (uint8_t)i;
+
+		assert_int_equal(blob_service_put(s.blobs, bytes_of(&content, 1), NULL, &err),
+				 0);
+	}
 	for (uint64_t inode = 0; inode < 10000; inode += 2) {
 		struct seen_key key = {.device = 7, .inode = inode};
 		struct seen_value value = seen_value_of(inode);

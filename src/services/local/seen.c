@@ -26,6 +26,31 @@ static void decode_value(struct seen_value *out, const uint8_t in[SEEN_VALUE_SIZ
 	memcpy(out->digest.bytes, in + 24, DIGEST_SIZE);
 }
 
+/* A blob may be gone, damaged or as garbage: then it has to be read again. */
+static int leave_out_absent(struct local_store *s, const struct seen_value *values,
+			    size_t count, bool *found, struct error *err)
+{
+	uint8_t keys[SEEN_KEYS_MAX][DIGEST_SIZE], locations[SEEN_KEYS_MAX][LOCATION_SIZE];
+	bool there[SEEN_KEYS_MAX];
+	size_t asked = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (found[i]) {
+			memcpy(keys[asked++], values[i].digest.bytes, DIGEST_SIZE);
+		}
+	}
+	int rc = asked ? index_get_many(s->index, INDEX_BLOBS, keys[0], DIGEST_SIZE, asked,
+					locations[0], LOCATION_SIZE, there, err)
+		       : 0;
+
+	for (size_t i = 0, k = 0; rc == 0 && i < count; i++) {
+		/* The empty blob is in no index. */
+		found[i] = found[i] &&
+			   (there[k++] || digest_equal(&values[i].digest, &digest_empty));
+	}
+	return rc;
+}
+
 static int seen_lookup(struct seen_cache *c, const struct seen_key *keys, size_t count,
 		       struct seen_value *out, bool *found, struct error *err)
 {
@@ -46,7 +71,7 @@ static int seen_lookup(struct seen_cache *c, const struct seen_key *keys, size_t
 			decode_value(&out[i], values[i]);
 		}
 	}
-	return rc;
+	return rc ? rc : leave_out_absent(store_of(c), out, count, found, err);
 }
 
 static int seen_remember(struct seen_cache *c, const struct seen_key *key,
