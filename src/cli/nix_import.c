@@ -141,7 +141,8 @@ static int read_source(struct import_run *run, const char *path, struct root_nod
 		if (r == 0) {
 			r = store_hold_put(store, &out->node, err);
 		}
-	} while (cli_once_more(r, &tries, err));
+	} while (cli_once_more(r, &tries, err) &&
+		 (r = blob_service_recover(store->blobs, err)) == 0);
 	if (r < 0 || run->method == CA_NAR) {
 		return r;
 	}
