@@ -13,7 +13,7 @@ import time
 import pytest
 
 from harness import (CAIRN, assert_same_tree, environment, remove_tree, start, write)
-from test_gc import gc, used
+from test_gc import entered, gc, used
 
 pytestmark = pytest.mark.fuse
 SECONDS = float(os.environ.get("CAIRN_TEST_GC_SECONDS", "8"))
@@ -106,10 +106,10 @@ def reader(load, kept):
     return exports
 
 
-def walker(m, tree):
+def walker(inside, tree):
     def walks(_):
         """What has no name any more, and is held by the mount."""
-        assert_same_tree(m / tree.name, tree)
+        assert_same_tree(inside, tree)
 
     return walks
 
@@ -151,12 +151,13 @@ def test_nothing_in_use_is_lost(store, mount, folder):
         change(tree, random.Random(100 + i))
         store.add(tree)
     m = mount(store)
-    # Seen by the mount, so that it holds it when it loses its name.
-    assert_same_tree(m / "held", trees[1])
-    store.cairn("roots", "remove", "held")
     far = type(store)(folder / "far")
-    load.run(importer(load, 0), importer(load, 1), importer(load, 2), store_paths(load),
-             reader(load, trees[0]), walker(m, trees[1]), pusher(load, far), collector(load))
+    # Seen by the mount, so that it holds it when it loses its name.
+    with entered(m / "held") as inside:
+        store.cairn("roots", "remove", "held")
+        load.run(importer(load, 0), importer(load, 1), importer(load, 2), store_paths(load),
+                 reader(load, trees[0]), walker(inside, trees[1]), pusher(load, far),
+                 collector(load))
     print(dict(load.counts))
     assert load.counts["collects"] > 2
     assert load.counts["freed"] > 0
