@@ -75,8 +75,8 @@ def importer(load, number):
         remove_tree(out)
         if rng.random() < 0.5:
             load.store.cairn("roots", "remove", name)
-        if rng.random() < 0.2:
-            remove_tree(tree)
+            if rng.random() < 0.4:
+                remove_tree(tree)
 
     return imports
 
