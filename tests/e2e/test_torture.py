@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from harness import CAIRN, HELPERS, PROJECT, TIMEOUT, run, write
+from harness import CAIRN, HELPERS, PROJECT, TIMEOUT, Store, pattern, run, wait_until, write
 
 KILLS = 12
 KILLS_FOR_A_FAULT = 5
@@ -44,3 +44,23 @@ def test_fault_is_found(folder, loss, fault):
     code, said = torture(folder, KILLS_FOR_A_FAULT, program)
     assert code == 1
     assert any(fault in found for found in said["faults"]), said["faults"]
+
+
+def test_daemon_dies_under_an_upload(folder, store, source, serve):
+    """Who pushes says so."""
+    write(source / "tree/file", pattern(3_000_000))
+    store.add(source / "tree", "tree")
+    there = Store(folder / "there")
+    there.add(write(folder / "other", "other"), "other")
+    calls = folder / "calls"
+    for at in (2, 3):
+        calls.write_bytes(bytes(8))
+        daemon = serve(there, env={"LD_PRELOAD": str(HELPERS / "libkill_shim.so"),
+                                   "CAIRN_KILL_COUNTER": str(calls), "CAIRN_KILL_AT": str(at)},
+                       wait=False)
+        wait_until(lambda: not daemon.is_alive() or "listening" in daemon.log(), "a daemon")
+        result = store.cairn("push", "--to", daemon.address, "tree", check=False)
+        assert result.code == 5, result
+        assert daemon.wait_exit() == -9
+        serve.made.remove(daemon)
+    there.cairn("fsck", "--read-data")
