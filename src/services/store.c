@@ -41,7 +41,18 @@ static const struct store_scheme memory_scheme = {
 	.needs = memory_needs,
 };
 
-static const char *const file_parameters[] = {"compression", NULL};
+static const char *const file_parameters[] = {"compression", "durability", NULL};
+
+/* Flags for a value of the parameter; -1 for one that there is not. */
+static int durability_flags(const char *value)
+{
+	if (!value || strcmp(value, "full") == 0) {
+		return 0;
+	}
+	return strcmp(value, "batch") == 0  ? STORE_SYNCED_LATER
+	       : strcmp(value, "none") == 0 ? STORE_NEVER_SYNCED
+					    : -1;
+}
 
 static int check_file(const struct url *address, struct error *err)
 {
@@ -62,6 +73,13 @@ static int check_file(const struct url *address, struct error *err)
 		return error_set(err, ERROR_INVALID, "compression is zstd or none, not '%s'",
 				 bytes_printable(bytes_of_string(compression)));
 	}
+	const char *durability = url_get(address, "durability");
+
+	if (durability_flags(durability) < 0) {
+		return error_set(err, ERROR_INVALID,
+				 "durability is full, batch or none, not '%s'",
+				 bytes_printable(bytes_of_string(durability)));
+	}
 	return 0;
 }
 
@@ -73,6 +91,7 @@ static int open_file(struct store *out, const struct url *address, unsigned flag
 	if (compression && strcmp(compression, "none") == 0) {
 		flags |= STORE_UNCOMPRESSED;
 	}
+	flags |= (unsigned)durability_flags(url_get(address, "durability"));
 	return local_store_open(out, address->path, flags, err);
 }
 

@@ -4,7 +4,8 @@
  * A store: the services that one address stands for. Addresses:
  *   memory://        lives as long as the process
  *   file:///path     the local store (services/local); with ?compression=none, small blobs
- *                    that are put are not compressed (compression=zstd: they are, as usual)
+ *                    that are put are not compressed (compression=zstd: they are, as usual);
+ *                    with ?durability=batch or none, less is synced (full: all, as usual)
  *   cache://?near=ADDRESS&far=ADDRESS and others composed of stores (compose.h)
  * A plain absolute or relative path (one with a '/' or starting with '.') is short for file://.
  * A bare name stands for a store of the configuration (store_config.h).
@@ -30,11 +31,13 @@ struct store {
 };
 
 enum store_open_flags {
-	STORE_CREATE = 1,       /* make the store when there is none */
-	STORE_READ_ONLY = 2,    /* writing is ERROR_DENIED; works on a read-only disk */
-	STORE_UNCOMPRESSED = 4, /* what is put is stored as it is */
-	STORE_INCOMPLETE = 8,   /* names may be put of trees that are not all there */
-	STORE_LONG_LIVED = 16,  /* stays open for others who write: see store_collect() */
+	STORE_CREATE = 1,        /* make the store when there is none */
+	STORE_READ_ONLY = 2,     /* writing is ERROR_DENIED; works on a read-only disk */
+	STORE_UNCOMPRESSED = 4,  /* what is put is stored as it is */
+	STORE_INCOMPLETE = 8,    /* names may be put of trees that are not all there */
+	STORE_LONG_LIVED = 16,   /* stays open for others who write: see store_collect() */
+	STORE_SYNCED_LATER = 32, /* durable are names, and all else when it is closed */
+	STORE_NEVER_SYNCED = 64, /* for stores that a crash of the machine may ruin */
 };
 
 /*

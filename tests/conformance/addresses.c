@@ -55,6 +55,8 @@ static void test_refused(void **state unused)
 		{"file:///path?compression", "zstd or none"},
 		{"file:///path?compression=lz4", "'lz4'"},
 		{"file:///path?compression=none&compression=zstd", "'compression'"},
+		{"file:///path?durability", "full, batch or none"},
+		{"file:///path?durability=most", "'most'"},
 		{"file:///path#part", "%23"},
 		{"file:///bad%", "%"},
 		{"file:///bad%2", "%"},
@@ -178,6 +180,11 @@ static void test_paths(void **state unused)
 	check_makes(address, "a ?b/not%\xc3\xa4");
 	snprintf(address, sizeof(address), "file://%s/raw?compression=none", dir);
 	check_makes(address, "raw");
+	snprintf(address, sizeof(address), "file://%s/later?durability=batch", dir);
+	check_makes(address, "later");
+	snprintf(address, sizeof(address), "file://%s/never?durability=none&compression=none",
+		 dir);
+	check_makes(address, "never");
 	snprintf(address, sizeof(address), "%s/no%%20escape?x=y#z", dir);
 	check_makes(address, "no%20escape?x=y#z");
 	check_makes("./relative", "relative");

@@ -18,6 +18,10 @@ static void add_line(struct marks *m, char *line, uint32_t process, uint64_t num
 	if (!name) {
 		give_up("a mark without a name: %s", line);
 	}
+	if (what[0] == '?') {
+		mark.process = 0;
+		what++;
+	}
 	mark.removal = strncmp(what, "no-", 3) == 0;
 	what += mark.removal ? 3 : 0;
 	mark.is_path = strcmp(what, "path") == 0;

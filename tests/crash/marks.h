@@ -9,6 +9,8 @@
  *   STORE path BASENAME        puts a path info
  *   STORE no-path BASENAME     takes it away
  *
+ * With a '?' before the second word it is never sure: for what is done without syncing.
+ *
  * STORE is a folder below the one that is recorded. It is done when the process prints a line
  * that ends with the name (and, of a root, has the digest), else when the process ends. Until
  * then it may or may not have happened.

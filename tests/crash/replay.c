@@ -3,7 +3,7 @@
  * disk, and looks whether the stores there are as they must be.
  *
  * usage: crash_replay LOG FOLDER [--states N] [--seed S] [--jobs J] [--stop-after BAD]
- *                     [--swallow PATTERN]
+ *                     [--swallow PATTERN] [--from POINT]
  *        crash_replay LOG FOLDER --one POINT KIND SEED
  *
  * States are spread over all points (the beginnings of the log) and kinds of crashes (see
@@ -42,7 +42,7 @@ struct job {
 struct replay {
 	struct bytes log;
 	const char *folder, *swallow;
-	uint64_t states, seed, stop_after;
+	uint64_t states, seed, stop_after, from;
 	unsigned jobs;
 	struct marks marks;
 	uint64_t entries;
@@ -214,7 +214,7 @@ static int compare_choices(const void *a, const void *b)
 /* Each point with each kind, again with other seeds when there is time, else some of them. */
 static void choose_states(struct replay *r)
 {
-	uint64_t all = (r->entries + 1) * CRASH_KIND_COUNT;
+	uint64_t all = (r->entries + 1 - MIN(r->from, r->entries)) * CRASH_KIND_COUNT;
 
 	r->choices = xcalloc((size_t)r->states, sizeof(*r->choices));
 	srand48((long)r->seed);
@@ -222,7 +222,7 @@ static void choose_states(struct replay *r)
 		uint64_t at = r->states < all ? (uint64_t)(drand48() * (double)all) : i % all;
 
 		r->choices[i] =
-			(struct choice){.point = at / CRASH_KIND_COUNT,
+			(struct choice){.point = r->from + at / CRASH_KIND_COUNT,
 					.kind = (enum crash_kind)(at % CRASH_KIND_COUNT),
 					.seed = (uint64_t)lrand48()};
 	}
@@ -320,6 +320,8 @@ static void read_options(struct replay *r, int argc, char **argv)
 			r->seed = n;
 		} else if (strcmp(argv[i], "--jobs") == 0) {
 			r->jobs = (unsigned)MAX(n, 1u);
+		} else if (strcmp(argv[i], "--from") == 0) {
+			r->from = n;
 		} else if (strcmp(argv[i], "--stop-after") == 0) {
 			r->stop_after = n;
 		} else {

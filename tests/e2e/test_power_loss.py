@@ -5,6 +5,7 @@ from that, states are made that a crash may leave on a disk, and each one is loo
 import os
 import pathlib
 import shutil
+import struct
 import tempfile
 
 import nars
@@ -35,16 +36,34 @@ class Recording:
 
     def cairn(self, *args, marks=(), store="one", **kw):
         """A command and what it is going to do (tests/crash/marks.h)."""
-        return run([CAIRN, "--store", self.folder / store, *args], env=self.environment(marks),
+        return run([CAIRN, "--store", store if "://" in store else self.folder / store, *args],
+                   env=self.environment(marks),
                    **kw)
 
     def start(self, *args, marks):
         return start([CAIRN, "--store", self.folder / "one", *args],
                      env=environment(self.environment(marks)))
 
-    def add(self, path, name=None, *args):
+    def add(self, path, name=None, *args, store="one", mark="root"):
         name = name or path.name
-        self.cairn("import", "--name", name, *args, path, marks=[f"one root {name}"])
+        self.cairn("import", "--name", name, *args, path, marks=[f"one {mark} {name}"],
+                   store=store)
+
+    def add_as(self, level, path, **kw):
+        """The same with another durability."""
+        self.add(path, store=f"file://{self.folder}/one?durability={level}", **kw)
+
+    def entries(self):
+        """What was recorded, and whether it is a sync (tests/crash/log.h)."""
+        head = struct.Struct("<IHHIIIIQQQQQ")
+        data = self.log.read_bytes()
+        at = 0
+        syncs = []
+        while at < len(data):
+            _, op, flags, _, name, name2, *_, length = head.unpack_from(data, at)
+            at += head.size + name + name2 + length
+            syncs.append(op in (9, 10) or (op == 7 and flags & 1 == 1))
+        return syncs
 
     def digest(self, name):
         values = cairn("--store", self.folder / "one", "roots", "--json").json()
@@ -101,8 +120,7 @@ def test_imports_and_names(memory):
 
 # Every sync there is, by the name of what it is of.
 SYNCS = ["one/packs/*.pack", "one/packs", "one/index/data.mdb", "O_DSYNC", "one/index", "one",
-         ".", "one/format.*", "one/files", "one/files/??", "one/tmp/*/*", "syncfs",
-         "one/index.new"]
+         ".", "one/format.*", "one/files", "one/files/??", "one/tmp/*/*", "syncfs"]
 
 
 def test_every_sync_is_needed(memory):
@@ -114,6 +132,36 @@ def test_every_sync_is_needed(memory):
     for pattern_ in SYNCS:
         result = r.replay(150, "--stop-after", "1", "--swallow", pattern_)
         assert result.code == 1, f"nothing is wrong without sync of {pattern_}: {result}"
+
+
+def test_levels_of_durability(memory):
+    """Less is waited for, in the same order; the names of a batch are as durable as any."""
+    r = Recording(memory)
+    r.add(tree(memory / "first", 30))
+    counts = {}
+    for i, level in enumerate(("full", "batch", "none")):
+        before = len(r.entries())
+        r.add_as(level, tree(memory / level, 31 + i, large=1),
+                 mark="?root" if level == "none" else "root")
+        counts[level] = sum(r.entries()[before:])
+        if level == "batch":
+            r.check()
+    assert counts["full"] > counts["batch"] > counts["none"] == 0, counts
+
+
+def test_names_above_what_was_not_synced(memory):
+    """Whoever syncs also syncs what others have not, before a name stands for it."""
+    r = Recording(memory)
+    r.add(tree(memory / "first", 40))
+    r.add_as("none", tree(memory / "second", 41, large=1), mark="?root")
+    again = tree(memory / "third", 41, large=1)
+    r.add(again)
+    named = len(r.entries())
+    r.add(tree(memory / "fourth", 42))
+    result = r.replay(STATES, "--from", str(named))
+    assert result.code == 0, result
+    result = r.replay(150, "--from", str(named), "--stop-after", "1", "--swallow", "syncfs")
+    assert result.code == 1, result
 
 
 def test_store_paths_and_pushes(memory):

@@ -207,10 +207,11 @@ int batch_commit(struct batch *b, struct local_store *s, struct error *err)
 	if (rc) {
 		return rc;
 	}
-	rc = index_write_begin(s->index, &w, err);
-	if (rc) {
+	rc = durable_write_begin(s, false, &w, err);
+	if (rc < 0) {
 		return rc;
 	}
+	rc = 0;
 	for (size_t i = 0; rc == 0 && i < b->file_count; i++) {
 		rc = local_file_check_placed(s, &b->files[i].digest, err);
 	}

@@ -78,12 +78,6 @@ static int claim_locked(struct committer *c, struct error *err)
 	return 0;
 }
 
-/* The disk starts at once: little is left to do when a commit syncs. */
-static void start_writeback(int fd, uint64_t offset, uint64_t len)
-{
-	sync_file_range(fd, (off_t)offset, (off_t)len, SYNC_FILE_RANGE_WRITE);
-}
-
 /*
  * Sends the buffer to the pack, without the lock while it writes. Asker: 0 when it had to wait
  * for a spare buffer first, so that the caller looks at the state again.
@@ -110,7 +104,7 @@ static int write_buffer_locked(struct committer *c, struct batch *b, struct erro
 		rc = error_set_errno(&why, errno, "cannot write to a pack of %s",
 				     c->store->path);
 	} else {
-		start_writeback(fd, full.offset, full.len);
+		local_start_writing(c->store, fd, full.offset, full.len);
 	}
 	pthread_mutex_lock(&c->lock);
 	b->writes--;

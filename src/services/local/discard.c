@@ -36,9 +36,9 @@ int local_object_discard(struct local_view *v, enum index_table table,
 	int rc = local_view_sync(v, err);
 
 	if (rc == 0) {
-		rc = index_write_begin(v->index, &w, err);
+		rc = durable_write_begin(v->store, false, &w, err);
 	}
-	if (rc != 0) {
+	if (rc < 0) {
 		return rc;
 	}
 	rc = delete_object(w, table, digest, err);

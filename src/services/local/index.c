@@ -15,6 +15,7 @@
 struct index_write {
 	struct index *ix;
 	MDB_txn *txn;
+	enum index_sync sync;
 };
 
 int index_lmdb_error(struct error *err, int rc, const char *what)
@@ -181,6 +182,8 @@ int index_open(struct index **out, const char *path, unsigned flags, struct erro
 
 void index_close(struct index *ix)
 {
+	struct error err;
+
 	if (!ix) {
 		return;
 	}
@@ -188,6 +191,9 @@ void index_close(struct index *ix)
 		mdb_txn_abort(ix->idle[i]);
 	}
 	if (ix->env) {
+		if (index_settle(ix, &err) != 0) {
+			log_warning("%s", err.text);
+		}
 		mdb_env_close(ix->env);
 	}
 	cleanup_close(&ix->memory_fd);
@@ -225,14 +231,34 @@ void index_count_access(struct index *ix)
 
 int index_write_begin(struct index *ix, struct index_write **out, struct error *err)
 {
+	return index_write_begin_as(ix, INDEX_SYNC_NOW, out, err);
+}
+
+/*
+ * LMDB looks at these flags when it commits, which one thread does at a time: the one that has
+ * begun to write.
+ */
+static void set_sync(struct index *ix, enum index_sync sync)
+{
+	if (ix->sync != sync) {
+		mdb_env_set_flags(ix->env, MDB_NOMETASYNC, sync == INDEX_SYNC_LATER);
+		mdb_env_set_flags(ix->env, MDB_NOSYNC, sync == INDEX_SYNC_NEVER);
+		ix->sync = sync;
+	}
+}
+
+int index_write_begin_as(struct index *ix, enum index_sync sync, struct index_write **out,
+			 struct error *err)
+{
 	MDB_txn *txn;
 	int rc = mdb_txn_begin(ix->env, NULL, 0, &txn);
 
 	if (rc) {
 		return index_lmdb_error(err, rc, "begin writing");
 	}
+	set_sync(ix, sync);
 	*out = xmalloc(sizeof(**out));
-	**out = (struct index_write){.ix = ix, .txn = txn};
+	**out = (struct index_write){.ix = ix, .txn = txn, .sync = sync};
 	return 0;
 }
 
@@ -276,9 +302,19 @@ int index_write_commit(struct index_write *w, struct error *err)
 {
 	int rc = mdb_txn_commit(w->txn);
 
+	if (rc == 0 && w->sync != INDEX_SYNC_NEVER) {
+		atomic_store(&w->ix->behind, w->sync == INDEX_SYNC_LATER);
+	}
 	release_pages(w->ix);
 	free(w);
 	return rc ? index_lmdb_error(err, rc, "commit") : 0;
+}
+
+int index_settle(struct index *ix, struct error *err)
+{
+	int rc = atomic_exchange(&ix->behind, false) ? mdb_env_sync(ix->env, 1) : 0;
+
+	return rc ? index_lmdb_error(err, rc, "sync") : 0;
 }
 
 void index_write_abort(struct index_write *w)

@@ -90,6 +90,17 @@ int index_count(struct index *ix, enum index_table table, uint64_t *out, struct 
 int index_space(struct index *ix, uint64_t *bytes, uint64_t *free_bytes, struct error *err);
 
 int index_write_begin(struct index *ix, struct index_write **out, struct error *err);
+/* What a commit waits for. In any case what it made comes after what is before it. */
+enum index_sync {
+	INDEX_SYNC_NOW,
+	/* All but the last step: a crash may take the commit back. */
+	INDEX_SYNC_LATER,
+	INDEX_SYNC_NEVER, /* a crash of the machine may ruin the index */
+};
+int index_write_begin_as(struct index *ix, enum index_sync sync, struct index_write **out,
+			 struct error *err);
+/* Commits of this process that were to be synced later are durable then. */
+int index_settle(struct index *ix, struct error *err);
 /* Without replace an existing value stays as it is. */
 int index_write_put(struct index_write *w, enum index_table table, struct bytes key,
 		    struct bytes value, bool replace, struct error *err);

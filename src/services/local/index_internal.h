@@ -27,8 +27,10 @@ struct index {
 	MDB_txn *idle[READ_TXNS_KEPT];
 	unsigned idle_count;
 	_Atomic unsigned accesses;
-	void *map;     /* where LMDB has its file; NULL: not known */
-	int memory_fd; /* for proc_resident_file_bytes() */
+	_Atomic bool behind;  /* a commit is to be synced later */
+	enum index_sync sync; /* as LMDB was told; for who writes */
+	void *map;            /* where LMDB has its file; NULL: not known */
+	int memory_fd;        /* for proc_resident_file_bytes() */
 };
 
 /* Tables, and those that older programs made. */

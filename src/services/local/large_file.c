@@ -123,8 +123,8 @@ int large_writer_write(struct large_writer *w, struct bytes data, struct error *
 	}
 	w->size += data.len;
 	if (w->size - w->written_back >= WRITEBACK_STEP) {
-		sync_file_range(w->fd, (off_t)w->written_back,
-				(off_t)(w->size - w->written_back), SYNC_FILE_RANGE_WRITE);
+		local_start_writing(w->view->store, w->fd, w->written_back,
+				    w->size - w->written_back);
 		w->written_back = w->size;
 	}
 	return 0;

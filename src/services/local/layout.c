@@ -30,9 +30,24 @@ static void file_folder(char out[LOCAL_NAME_SIZE], const struct digest *digest)
 	*strrchr(out, '/') = '\0';
 }
 
-static int sync_path(int dirfd, const char *name, struct error *err)
+bool local_syncs(const struct local_store *s)
 {
-	int fd cleanup(cleanup_close) = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+	return atomic_load(&s->durability) != DURABILITY_NONE;
+}
+
+void local_start_writing(const struct local_store *s, int fd, uint64_t offset, uint64_t len)
+{
+	if (local_syncs(s)) {
+		sync_file_range(fd, (off_t)offset, (off_t)len, SYNC_FILE_RANGE_WRITE);
+	}
+}
+
+static int sync_path(const struct local_store *s, const char *name, struct error *err)
+{
+	if (!local_syncs(s)) {
+		return 0;
+	}
+	int fd cleanup(cleanup_close) = openat(s->dirfd, name, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0 || fsync(fd) != 0) {
 		return error_set_errno(err, errno, "cannot sync %s", name);
@@ -42,7 +57,7 @@ static int sync_path(int dirfd, const char *name, struct error *err)
 
 int local_folder_sync(struct local_store *s, const char *name, struct error *err)
 {
-	return sync_path(s->dirfd, name, err);
+	return sync_path(s, name, err);
 }
 
 /* The folder of a large file's name, when it is the first one there. */
@@ -75,7 +90,7 @@ int local_file_place(struct local_store *s, const char *temporary, const struct 
 	unsigned flags = RENAME_NOREPLACE;
 	char name[LOCAL_NAME_SIZE];
 	bool made_folder = false;
-	int rc = sync ? sync_path(s->dirfd, temporary, err) : 0;
+	int rc = sync ? sync_path(s, temporary, err) : 0;
 
 	local_file_name(name, digest);
 	while (rc == 0 && renameat2(s->dirfd, temporary, s->dirfd, name, flags) != 0) {
@@ -87,7 +102,7 @@ int local_file_place(struct local_store *s, const char *temporary, const struct 
 		} else if (flags && (errnum == EEXIST || errnum == EINVAL)) {
 			/* EINVAL: a file system without NOREPLACE. */
 			flags = 0;
-			rc = sync ? 0 : sync_path(s->dirfd, temporary, err);
+			rc = sync ? 0 : sync_path(s, temporary, err);
 		} else {
 			rc = error_set_errno(err, errnum, "cannot create %s/%s", s->path, name);
 		}
@@ -120,7 +135,7 @@ int local_file_sync_name(struct local_store *s, const struct digest *digest, str
 
 	/* The folder may be new, and its maker dead, or not so far yet. */
 	if (!atomic_load(known)) {
-		int rc = sync_path(s->dirfd, "files", err);
+		int rc = sync_path(s, "files", err);
 
 		if (rc) {
 			return rc;
@@ -128,12 +143,12 @@ int local_file_sync_name(struct local_store *s, const struct digest *digest, str
 		atomic_store(known, true);
 	}
 	file_folder(name, digest);
-	return sync_path(s->dirfd, name, err);
+	return sync_path(s, name, err);
 }
 
 int local_pack_sync(struct local_store *s, int fd, struct error *err)
 {
-	if (fdatasync(fd) != 0) {
+	if (local_syncs(s) && fdatasync(fd) != 0) {
 		return error_set_errno(err, errno, "cannot sync a pack of %s", s->path);
 	}
 	return 0;
@@ -141,7 +156,7 @@ int local_pack_sync(struct local_store *s, int fd, struct error *err)
 
 int local_sync_all(struct local_store *s, struct error *err)
 {
-	if (syncfs(s->dirfd) != 0) {
+	if (local_syncs(s) && syncfs(s->dirfd) != 0) {
 		return error_set_errno(err, errno, "cannot sync %s", s->path);
 	}
 	return 0;

@@ -4,6 +4,7 @@
 
 #include "services/local/codec.h"
 #include "services/local/committer.h"
+#include "services/local/durability.h"
 #include "services/local/file_cache.h"
 #include "services/local/index.h"
 #include "services/local/lease.h"
@@ -49,6 +50,7 @@ struct local_store {
 	int dirfd;
 	int lockfd; /* shared flock while open: a rebuild wants to be alone */
 	bool read_only;
+	_Atomic int durability; /* enum durability: the strictest that anybody asked for */
 	uint8_t id[STORE_ID_SIZE];
 	uint64_t device, inode; /* of the directory: its identity in this process */
 	uint64_t epoch;         /* of the index, when it was opened; see name_guard.h */
@@ -106,6 +108,10 @@ int local_file_place(struct local_store *s, const char *temporary, const struct 
 		     bool sync, struct error *err);
 /* Removes the folder of an index, if it is there. Nobody may be using it. */
 void local_index_remove(struct local_store *s, const char *name);
+/* False: of what is made durable here, nothing is. */
+bool local_syncs(const struct local_store *s);
+/* The disk starts at once: little is left to do when a commit syncs. */
+void local_start_writing(const struct local_store *s, int fd, uint64_t offset, uint64_t len);
 /* Makes the names in a folder of the store durable. */
 int local_folder_sync(struct local_store *s, const char *name, struct error *err);
 /*

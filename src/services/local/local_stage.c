@@ -265,7 +265,10 @@ static int next_write(struct transfer *t)
 
 	t->write = NULL;
 	t->count = 0;
-	return rc ? rc : index_write_begin(t->stage->view.store->index, &t->write, t->err);
+	if (rc == 0) {
+		rc = durable_write_begin(t->stage->view.store, false, &t->write, t->err);
+	}
+	return MIN(rc, 0);
 }
 
 static int move_table(struct transfer *t, enum index_table table)

@@ -309,6 +309,7 @@ static struct local_store *local_store_new(const char *path, unsigned flags)
 	s->path = xstrdup(path);
 	s->dirfd = s->lockfd = -1;
 	s->read_only = flags & STORE_READ_ONLY;
+	atomic_init(&s->durability, (int)durability_of(flags));
 	atomic_init(&s->refs, 0);
 	scratch_init(&s->scratch);
 	lease_init(&s->lease, flags & STORE_LONG_LIVED);
@@ -353,6 +354,11 @@ static int open_locked(struct local_store **out, const char *path, unsigned flag
 					err, ERROR_UNSUPPORTED,
 					"store %s is open in this process for reading only",
 					path);
+			}
+			if (!(flags & STORE_READ_ONLY)) {
+				atomic_store(&other->durability,
+					     MIN(atomic_load(&other->durability),
+						 (int)durability_of(flags)));
 			}
 			*out = other;
 			return 0;
@@ -489,8 +495,12 @@ void local_view_unref(struct local_view *v)
 
 int local_view_sync(struct local_view *v, struct error *err)
 {
-	return v->below ? committer_check(v->committer, err)
-			: committer_sync(v->committer, err);
+	if (v->below) {
+		return committer_check(v->committer, err);
+	}
+	int rc = committer_sync(v->committer, err);
+
+	return rc ? rc : durability_settle(v->store, err);
 }
 
 int local_store_open_alone(struct local_store **out, const char *path, struct error *err)

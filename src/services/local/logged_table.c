@@ -91,11 +91,12 @@ int logged_write_begin(struct logged_write *w, const struct logged_table *table,
 		rc = committer_sync(&s->committer, err);
 	}
 	if (rc == 0) {
-		rc = index_write_begin(s->index, &w->index, err);
+		rc = durable_write_begin(s, true, &w->index, err);
 	}
-	if (rc) {
+	if (rc < 0) {
 		return rc;
 	}
+	w->settles = rc > 0;
 	rc = pack_cut_abandoned(s, err);
 	if (rc == 0) {
 		rc = get_sequence(w, err);
@@ -180,8 +181,10 @@ int logged_write_end(struct logged_write *w, int rc, struct error *err)
 		failed = flush_records(w, err);
 	}
 	buffer_done(&w->records);
-	if (failed || !w->changed) {
+	if (failed || !(w->changed || w->settles)) {
 		index_write_abort(w->index);
+		/* What stays under a name may have been put anew. */
+		failed = failed ? failed : index_settle(w->store->index, err);
 	} else {
 		failed = index_write_commit(w->index, err);
 	}

@@ -46,6 +46,7 @@ struct logged_write {
 	struct buffer records; /* not yet in a pack */
 	uint64_t sequence;     /* of the last change */
 	bool changed;
+	bool settles; /* to be committed even if nothing changes */
 };
 
 /* First syncs all that was put into the store before. Others cannot write until it ends. */

@@ -135,7 +135,7 @@ static int pack_usable(struct local_store *s, int fd, uint64_t number, uint64_t 
  * What nobody committed goes, for good: a change of a table that was being written when its
  * process died would be taken for one that happened, by whoever makes the index again.
  */
-static int cut(int fd, uint64_t length)
+static int cut(struct local_store *s, int fd, uint64_t length)
 {
 	struct stat st;
 
@@ -145,7 +145,9 @@ static int cut(int fd, uint64_t length)
 	if ((uint64_t)st.st_size <= length) {
 		return 0;
 	}
-	return ftruncate(fd, (off_t)length) == 0 ? fdatasync(fd) : -1;
+	return ftruncate(fd, (off_t)length) == 0 && (!local_syncs(s) || fdatasync(fd) == 0)
+		       ? 0
+		       : -1;
 }
 
 /* Of a pack in which nobody committed anything, the name may not be durable yet. */
@@ -205,7 +207,7 @@ static int claim_existing(struct local_store *s, uint64_t number, struct claimed
 		length = PACK_HEADER_SIZE;
 		rc = begin_pack(s, fd, number, err);
 	}
-	if (rc == 0 && cut(fd, length) != 0) {
+	if (rc == 0 && cut(s, fd, length) != 0) {
 		rc = error_set_errno(err, errno, "cannot write to %s/%s", s->path, name);
 	}
 	if (rc) {
@@ -308,7 +310,7 @@ void pack_release(struct local_store *s, int fd, uint64_t number)
 	int rc = committed_length(s, number, &length, NULL);
 
 	if (rc == 0) {
-		rc = cut(fd, MAX(length, PACK_HEADER_SIZE));
+		rc = cut(s, fd, MAX(length, PACK_HEADER_SIZE));
 	}
 	/* Where this fails the next writer of the pack does it. */
 	(void)rc;
@@ -333,7 +335,7 @@ static int cut_abandoned(struct local_store *s, uint64_t number, const char *nam
 	if (rc == 0) {
 		rc = pack_usable(s, fd, number, length, err);
 	}
-	if (rc > 0 && cut(fd, MAX(length, PACK_HEADER_SIZE)) != 0) {
+	if (rc > 0 && cut(s, fd, MAX(length, PACK_HEADER_SIZE)) != 0) {
 		return error_set_errno(err, errno, "cannot write to %s/%s", s->path, name);
 	}
 	return MIN(rc, 0);

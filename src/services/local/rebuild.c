@@ -326,7 +326,8 @@ static int put_aside(struct local_store *s, const char *aside, struct error *err
 /* aside: where the old one goes, to stay there; NULL: it goes. */
 static int swap_index(struct local_store *s, const char *aside, struct error *err)
 {
-	int rc = local_folder_sync(s, NEW_INDEX, err);
+	/* Also what was written without being synced, of which the old index may know. */
+	int rc = local_sync_all(s, err);
 
 	if (rc) {
 		return rc;
