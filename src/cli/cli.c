@@ -139,6 +139,16 @@ int cli_next_option(struct cli *cli, const struct cli_command *command, int argc
 		case CLI_OPTION_CONFIG:
 			cli->config = optarg;
 			break;
+		case CLI_OPTION_DURABILITY:
+			if (store_durability_flags(optarg) < 0) {
+				*exit_code = cli_usage(
+					command,
+					"--durability is full, batch or none, not '%s'",
+					optarg);
+				return CLI_OPTION_STOP;
+			}
+			cli->durability = (unsigned)store_durability_flags(optarg);
+			break;
 		case CLI_OPTION_JSON:
 			cli->json = true;
 			break;
@@ -302,7 +312,7 @@ int cli_open_store(const struct cli *cli, unsigned flags, struct store *out, str
 	if (strcmp(address, "memory://") == 0) {
 		flags &= ~(unsigned)STORE_READ_ONLY;
 	}
-	return store_open(out, address, flags, err);
+	return store_open(out, address, flags | cli->durability, err);
 }
 
 static int get_directory(void *context, const struct digest *digest, struct directory **out,

@@ -26,8 +26,9 @@ enum exit_code {
 
 /* Options that every command takes, before or after its name. */
 struct cli {
-	const char *store;  /* as given with --store, or NULL */
-	const char *config; /* with --config, or NULL */
+	const char *store;   /* as given with --store, or NULL */
+	const char *config;  /* with --config, or NULL */
+	unsigned durability; /* with --durability: flags for opening stores */
 	bool json;
 	bool help;
 };
@@ -59,19 +60,21 @@ extern const struct cli_command nar_dump_command, nar_hash_command, nar_import_c
 enum {
 	CLI_OPTION_STORE = 1000,
 	CLI_OPTION_CONFIG,
+	CLI_OPTION_DURABILITY,
 	CLI_OPTION_JSON,
 	CLI_OPTION_STOP,
 	CLI_OPTION_OWN
 };
 
 #define CLI_SHORT_OPTIONS "hv"
-#define CLI_LONG_OPTIONS                                                \
-	{"store", required_argument, NULL, CLI_OPTION_STORE},           \
-		{"config", required_argument, NULL, CLI_OPTION_CONFIG}, \
-		{"json", no_argument, NULL, CLI_OPTION_JSON},           \
-		{"help", no_argument, NULL, 'h'},                       \
-	{                                                               \
-		"verbose", no_argument, NULL, 'v'                       \
+#define CLI_LONG_OPTIONS                                                        \
+	{"store", required_argument, NULL, CLI_OPTION_STORE},                   \
+		{"config", required_argument, NULL, CLI_OPTION_CONFIG},         \
+		{"durability", required_argument, NULL, CLI_OPTION_DURABILITY}, \
+		{"json", no_argument, NULL, CLI_OPTION_JSON},                   \
+		{"help", no_argument, NULL, 'h'},                               \
+	{                                                                       \
+		"verbose", no_argument, NULL, 'v'                               \
 	}
 
 /*

@@ -47,6 +47,8 @@ static const char main_help[] =
 	"      --config FILE    the configuration, which names stores (default:\n"
 	"                       $CAIRN_CONFIG, else cairn/config in $XDG_CONFIG_HOME\n"
 	"                       or in ~/.config, else /etc/cairn/config)\n"
+	"      --durability LEVEL\n"
+	"                       full, batch or none: what is synced; see cairn(1)\n"
 	"      --json           results as JSON, one object a line\n"
 	"  -v, --verbose        more messages; twice: even more\n"
 	"  -h, --help           this text; after a command: help on it\n"

@@ -43,14 +43,13 @@ static const struct store_scheme memory_scheme = {
 
 static const char *const file_parameters[] = {"compression", "durability", NULL};
 
-/* Flags for a value of the parameter; -1 for one that there is not. */
-static int durability_flags(const char *value)
+int store_durability_flags(const char *level)
 {
-	if (!value || strcmp(value, "full") == 0) {
+	if (strcmp(level, "full") == 0) {
 		return 0;
 	}
-	return strcmp(value, "batch") == 0  ? STORE_SYNCED_LATER
-	       : strcmp(value, "none") == 0 ? STORE_NEVER_SYNCED
+	return strcmp(level, "batch") == 0  ? STORE_SYNCED_LATER
+	       : strcmp(level, "none") == 0 ? STORE_NEVER_SYNCED
 					    : -1;
 }
 
@@ -75,7 +74,7 @@ static int check_file(const struct url *address, struct error *err)
 	}
 	const char *durability = url_get(address, "durability");
 
-	if (durability_flags(durability) < 0) {
+	if (durability && store_durability_flags(durability) < 0) {
 		return error_set(err, ERROR_INVALID,
 				 "durability is full, batch or none, not '%s'",
 				 bytes_printable(bytes_of_string(durability)));
@@ -87,11 +86,15 @@ static int open_file(struct store *out, const struct url *address, unsigned flag
 		     struct error *err)
 {
 	const char *compression = url_get(address, "compression");
+	const char *durability = url_get(address, "durability");
 
 	if (compression && strcmp(compression, "none") == 0) {
 		flags |= STORE_UNCOMPRESSED;
 	}
-	flags |= (unsigned)durability_flags(url_get(address, "durability"));
+	if (durability) {
+		flags &= ~(unsigned)(STORE_SYNCED_LATER | STORE_NEVER_SYNCED);
+		flags |= (unsigned)store_durability_flags(durability);
+	}
 	return local_store_open(out, address->path, flags, err);
 }
 

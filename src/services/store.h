@@ -40,6 +40,9 @@ enum store_open_flags {
 	STORE_NEVER_SYNCED = 64, /* for stores that a crash of the machine may ruin */
 };
 
+/* The flags for "full", "batch" or "none"; an address may say otherwise. -1: none of these. */
+int store_durability_flags(const char *level);
+
 /*
  * Opens what an address stands for. Unknown schemes and parameters are ERROR_INVALID, listing
  * the valid ones. store_close() ends it.

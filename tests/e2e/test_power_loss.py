@@ -147,6 +147,14 @@ def test_levels_of_durability(memory):
         if level == "batch":
             r.check()
     assert counts["full"] > counts["batch"] > counts["none"] == 0, counts
+    # The option is for addresses that do not say it.
+    before = len(r.entries())
+    r.cairn("--durability=none", "import", memory / "none", "--name", "by-option")
+    assert sum(r.entries()[before:]) == 0
+    r.cairn("--durability=none", "import", memory / "none", "--name", "by-address",
+            store=f"file://{r.folder}/one?durability=full")
+    assert sum(r.entries()[before:]) > 0
+    assert r.cairn("--durability=most", "roots", check=False).code == 2
 
 
 def test_names_above_what_was_not_synced(memory):

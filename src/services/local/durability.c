@@ -45,7 +45,7 @@ int durable_write_begin(struct local_store *s, bool names, struct index_write **
 	enum index_sync sync = level == DURABILITY_NONE              ? INDEX_SYNC_NEVER
 			       : level == DURABILITY_BATCH && !names ? INDEX_SYNC_LATER
 								     : INDEX_SYNC_NOW;
-	struct index_write *w;
+	struct index_write *w = NULL;
 	int rc = index_write_begin_as(s->index, sync, &w, err);
 
 	if (rc) {
@@ -62,7 +62,7 @@ int durable_write_begin(struct local_store *s, bool names, struct index_write **
 
 int durability_settle(struct local_store *s, struct error *err)
 {
-	struct index_write *w;
+	struct index_write *w = NULL;
 	uint8_t value[8];
 	int rc = 0;
 
