@@ -146,7 +146,8 @@ static void damage_message(struct fake_messages *l, unsigned kind)
 {
 	size_t n = (size_t)input_number(script, 1) % l->count;
 	size_t at = (size_t)input_number(script, 3);
-	struct buffer *b = &l->list[n].buffer->bytes;
+	struct grpc_byte_buffer *message = l->list[n].buffer;
+	struct buffer *b = &message->bytes;
 	struct rpc_message other;
 
 	switch (kind) {
@@ -162,6 +163,7 @@ static void damage_message(struct fake_messages *l, unsigned kind)
 	}
 	case 2:
 		b->len = MIN(b->len, at);
+		message->first = MIN(message->first, b->len);
 		break;
 	case 3:
 		if (b->len) {
