@@ -179,10 +179,12 @@ def read_only(path):
     """The same folder, on a disk that takes no writes."""
     run(["mount", "--bind", path, path])
     live_mounts.add(str(path))
-    run(["mount", "-o", "remount,bind,ro", path])
-    yield
-    run(["umount", "-l", path])
-    live_mounts.discard(str(path))
+    try:
+        run(["mount", "-o", "remount,bind,ro", path])
+        yield
+    finally:
+        run(["umount", "-l", path])
+        live_mounts.discard(str(path))
 
 
 @pytest.mark.root
