@@ -41,6 +41,7 @@ struct compaction {
 	struct move *moves;
 	size_t move_count;
 	uint64_t uncommitted; /* bytes */
+	uint64_t taken;       /* by new packs: bytes on disk */
 };
 
 /* The pack that is being looked through. */
@@ -303,11 +304,10 @@ static int commit_moves(struct compaction *c, struct error *err)
 /* What a new pack takes is not free. */
 static void count_new_pack(struct compaction *c, int fd)
 {
-	uint64_t *freed = &c->collection->result->freed_bytes;
 	struct stat st;
 
 	if (fstat(fd, &st) == 0) {
-		*freed -= MIN((uint64_t)st.st_blocks * 512, *freed);
+		c->taken += (uint64_t)st.st_blocks * 512;
 	}
 }
 
@@ -585,6 +585,7 @@ int compact_packs(struct collection *collection, struct error *err)
 		}
 	}
 	end_target(&c);
+	collection->result->freed_bytes -= MIN(c.taken, collection->result->freed_bytes);
 	buffer_done(&c.out);
 	return rc;
 }
