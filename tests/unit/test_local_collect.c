@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "services/local/logged_table.h"
 #include "services/local/name_guard.h"
 #include "services/mark.h"
 #include "test_local_driver.h"
@@ -510,6 +511,38 @@ static void test_readers_of_a_pack_that_moved(void **state unused)
 	store_close(&s);
 }
 
+/* A pack may be made under the number of one that was removed, which a reader has open. */
+static void test_number_of_a_removed_pack(void **state unused)
+{
+	struct digest live;
+	struct node tree = put_mixed(&live);
+	struct location at;
+	struct error err = {0};
+	char old[600], copy[600];
+	struct stat st;
+	struct store s;
+
+	open_store(&s, 0);
+	assert_int_equal(
+		local_locate(&local_of(&s)->view, INDEX_DIRECTORIES, &tree.digest, &at, &err),
+		1);
+	check_tree(&s, &tree, 10);
+	snprintf(old, sizeof(old), "%s/packs/%08u.pack", store_path, (unsigned)at.pack);
+	snprintf(copy, sizeof(copy), "%s/copy", store_path);
+	int from = open(old, O_RDWR | O_CLOEXEC);
+	int to = open(copy, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	assert_int_equal(fstat(from, &st), 0);
+	assert_int_equal(copy_file_range(from, NULL, to, NULL, (size_t)st.st_size, 0),
+			 st.st_size);
+	assert_int_equal(rename(copy, old), 0);
+	assert_int_equal(ftruncate(from, 0), 0);
+	close(from);
+	close(to);
+	check_tree(&s, &tree, 10);
+	store_close(&s);
+}
+
 static void lose_index(void)
 {
 	struct store_rebuilt result;
@@ -568,6 +601,41 @@ static void put_doomed_names(struct store *s)
 
 	assert_int_equal(put_name(s, "doomed", &tree), 0);
 	assert_int_equal(put_name(s, "changed", &tree), 0);
+}
+
+/* A change that was given up is none for who makes the index again either. */
+static void test_changes_given_up(void **state unused)
+{
+	const size_t size = 20 << 20; /* in a pack before the write ends */
+	struct buffer got cleanup(buffer_done) = {0};
+	struct root_node found = {0};
+	struct error err = {0};
+	struct logged_write w;
+	struct store s;
+
+	open_store(&s, STORE_CREATE);
+	struct digest file = put_blob(&s, 5000, 50);
+	struct node tree = put_tree(&s, &file, 5000);
+	uint8_t *value = xcalloc(1, size);
+
+	assert_int_equal(logged_write_begin(&w, &logged_path_infos, local_of(&s), false, &err),
+			 0);
+	assert_int_equal(
+		logged_write_put(&w, bytes_of_string("given up"), bytes_of(value, size), &err),
+		0);
+	free(value);
+	assert_int_not_equal(w.appended.len, 0);
+	assert_int_equal(logged_write_end(&w, -ERROR_IO, &err), -ERROR_IO);
+	assert_int_equal(put_name(&s, "kept", &tree), 0);
+	store_close(&s);
+
+	lose_index();
+	open_store(&s, 0);
+	assert_int_equal(
+		record_table_get(s.path_infos, bytes_of_string("given up"), &got, &err), 0);
+	assert_int_equal(root_nodes_lookup(s.roots, bytes_of_string("kept"), &found, &err), 1);
+	root_node_done(&found);
+	store_close(&s);
 }
 
 /* Of names, packs have each change: what is left must give the same names again. */
@@ -735,6 +803,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_readers_of_a_pack_that_moved, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_number_of_a_removed_pack, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_changes_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_changes_of_names_stay, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files_without_a_blob, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),

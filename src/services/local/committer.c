@@ -542,11 +542,12 @@ static int empty_buffer_locked(struct committer *c, struct error *err)
 }
 
 int committer_append_now(struct committer *c, struct index_write *w, struct bytes records,
-			 struct error *err)
+			 struct appended *out, struct error *err)
 {
 	int fd cleanup(cleanup_close) = -1;
 	uint64_t number = 0, end = 0;
 
+	*out = (struct appended){0};
 	pthread_mutex_lock(&c->lock);
 	int rc = empty_buffer_locked(c, err);
 
@@ -556,6 +557,7 @@ int committer_append_now(struct committer *c, struct index_write *w, struct byte
 		fd = fcntl(c->pack_fd, F_DUPFD_CLOEXEC, 0);
 		number = c->pack_number;
 		end = c->pack_end;
+		*out = (struct appended){.pack = number, .offset = offset, .len = records.len};
 		rc = fd < 0 ? error_set_errno(err, errno, "cannot use a pack")
 			    : write_direct_locked(c, open_batch_locked(c), records,
 						  bytes_of(NULL, 0), offset, err);
@@ -566,6 +568,24 @@ int committer_append_now(struct committer *c, struct index_write *w, struct byte
 	}
 	rc = local_pack_sync(c->store, fd, err);
 	return rc ? rc : index_write_pack_end(w, number, end, err);
+}
+
+void committer_take_back(struct committer *c, const struct appended *a)
+{
+	static const uint8_t zeros[4096];
+
+	pthread_mutex_lock(&c->lock);
+	/* A pack that was released meanwhile was cut off where it was committed to. */
+	bool ours = c->pack_fd >= 0 && c->pack_number == a->pack;
+
+	for (uint64_t done = 0; ours && done < a->len; done += sizeof(zeros)) {
+		size_t n = (size_t)MIN(a->len - done, (uint64_t)sizeof(zeros));
+
+		if (pwrite_full(c->pack_fd, zeros, n, (off_t)(a->offset + done)) != 0) {
+			break;
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
 }
 
 static void drop_batch(struct committer *c, struct batch **batch)

@@ -111,10 +111,21 @@ int committer_check(struct committer *c, struct error *err);
  */
 int committer_close(struct committer *c, struct batch **out, struct error *err);
 
+/* Records in a pack that this committer writes to. */
+struct appended {
+	uint64_t pack, offset, len;
+};
+
 /*
  * Appends whole records at once, durably, inside a write of the index that the caller commits:
  * for changes of tables, whose order between processes the write lock gives. Nothing may be
- * pending that they depend on (sync first).
+ * pending that they depend on (sync first). out says where they are, also after a failure, when
+ * something of them may be there (len 0: nothing is).
  */
 int committer_append_now(struct committer *c, struct index_write *w, struct bytes records,
-			 struct error *err);
+			 struct appended *out, struct error *err);
+/*
+ * Wipes out what was appended in a write that is not committed: what comes behind it may be,
+ * and then whoever makes the index again would find it inside of the pack.
+ */
+void committer_take_back(struct committer *c, const struct appended *a);

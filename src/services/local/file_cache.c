@@ -1,5 +1,6 @@
 #include "services/local/file_cache.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 void file_cache_init(struct file_cache *c, size_t capacity)
@@ -131,15 +132,37 @@ void file_cache_release(struct file_cache *c, struct cached_file *f)
 	}
 }
 
+static void forget_locked(struct cached_file *f)
+{
+	/* Closed when its turn comes, as all that is unused. */
+	f->forgotten = true;
+	f->refs--;
+}
+
 void file_cache_forget(struct file_cache *c, const struct digest *key)
 {
 	pthread_mutex_lock(&c->lock);
 	struct cached_file *f = find_locked(c, key);
 
 	if (f) {
-		/* Closed when its turn comes, as all that is unused. */
-		f->forgotten = true;
+		forget_locked(f);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+bool file_cache_forget_removed(struct file_cache *c, const struct digest *key)
+{
+	struct stat st;
+
+	pthread_mutex_lock(&c->lock);
+	struct cached_file *f = find_locked(c, key);
+	bool removed = f && fstat(f->fd, &st) == 0 && st.st_nlink == 0;
+
+	if (removed) {
+		forget_locked(f);
+	} else if (f) {
 		f->refs--;
 	}
 	pthread_mutex_unlock(&c->lock);
+	return removed;
 }

@@ -46,5 +46,7 @@ struct cached_file *file_cache_add(struct file_cache *c, const struct digest *ke
 void file_cache_release(struct file_cache *c, struct cached_file *f);
 /* From now on this key has no file; who uses it goes on. */
 void file_cache_forget(struct file_cache *c, const struct digest *key);
+/* The same, if the file has no name any more. True when it was so. */
+bool file_cache_forget_removed(struct file_cache *c, const struct digest *key);
 /* Forgets all that is unused. */
 void file_cache_clear(struct file_cache *c);

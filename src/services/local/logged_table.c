@@ -112,11 +112,24 @@ static int flush_records(struct logged_write *w, struct error *err)
 	int rc = 0;
 
 	if (w->records.len) {
+		struct appended a;
+
 		rc = committer_append_now(&w->store->committer, w->index,
-					  buffer_bytes(&w->records), err);
+					  buffer_bytes(&w->records), &a, err);
+		buffer_append(&w->appended, &a, sizeof(a));
 		w->records.len = 0;
 	}
 	return rc;
+}
+
+static void take_back(struct logged_write *w)
+{
+	struct appended a;
+
+	for (size_t at = 0; at < w->appended.len; at += sizeof(a)) {
+		memcpy(&a, w->appended.ptr + at, sizeof(a));
+		committer_take_back(&w->store->committer, &a);
+	}
 }
 
 static int log_change(struct logged_write *w, struct table_change *c, struct error *err)
@@ -181,13 +194,17 @@ int logged_write_end(struct logged_write *w, int rc, struct error *err)
 		failed = flush_records(w, err);
 	}
 	buffer_done(&w->records);
-	if (failed || !(w->changed || w->settles)) {
+	if (!failed && (w->changed || w->settles)) {
+		failed = index_write_commit(w->index, err);
+	} else {
 		index_write_abort(w->index);
 		/* What stays under a name may have been put anew. */
 		failed = failed ? failed : index_settle(w->store->index, err);
-	} else {
-		failed = index_write_commit(w->index, err);
 	}
+	if (failed) {
+		take_back(w);
+	}
+	buffer_done(&w->appended);
 	return failed ? failed : rc;
 }
 

@@ -43,8 +43,9 @@ struct logged_write {
 	const struct logged_table *table;
 	struct local_store *store;
 	struct index_write *index;
-	struct buffer records; /* not yet in a pack */
-	uint64_t sequence;     /* of the last change */
+	struct buffer records;  /* not yet in a pack */
+	struct buffer appended; /* struct appended of those that are */
+	uint64_t sequence;      /* of the last change */
 	bool changed;
 	bool settles; /* to be committed even if nothing changes */
 };

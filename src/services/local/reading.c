@@ -270,11 +270,14 @@ int local_relocate(struct local_view *v, enum index_table table, const struct di
 	struct location now;
 	int rc = failure == -ERROR_CORRUPT ? local_locate(v, table, digest, &now, NULL) : -1;
 
-	if (rc < 0 || (rc > 0 && same_place(l, &now))) {
+	if (rc < 0) {
 		return failure;
 	}
-	/* Of a pack that is gone we may have an open file. */
 	put_le64(key.bytes, l->pack);
+	if (rc > 0 && same_place(l, &now)) {
+		/* Of a pack that is gone we may have an open file, and a new one its number. */
+		return file_cache_forget_removed(&v->store->packs, &key) ? 1 : failure;
+	}
 	file_cache_forget(&v->store->packs, &key);
 	if (rc > 0) {
 		*l = now;
