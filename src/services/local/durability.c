@@ -41,7 +41,7 @@ static int note_level(struct local_store *s, enum durability level, struct index
 int durable_write_begin(struct local_store *s, bool names, struct index_write **out,
 			struct error *err)
 {
-	enum durability level = atomic_load(&s->durability);
+	enum durability level = (enum durability)atomic_load(&s->durability);
 	enum index_sync sync = level == DURABILITY_NONE              ? INDEX_SYNC_NEVER
 			       : level == DURABILITY_BATCH && !names ? INDEX_SYNC_LATER
 								     : INDEX_SYNC_NOW;
