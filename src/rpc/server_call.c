@@ -240,8 +240,15 @@ static int hold_message(struct server_call *c, uint64_t size, struct error *err)
 
 int server_call_hold(struct server_call *c, uint64_t bytes, struct error *err)
 {
-	c->other_cost = MAX(c->other_cost, cost_of(bytes));
-	return hold(c, err);
+	uint64_t before = c->other_cost;
+
+	c->other_cost = MAX(before, cost_of(bytes));
+	int rc = hold(c, err);
+
+	if (rc) {
+		c->other_cost = before;
+	}
+	return rc;
 }
 
 /* ---- Messages ---- */
