@@ -306,9 +306,12 @@ def cell_release(cell):
         run_e2e_as_user(cell)
 
 
+CLANG_OPTIONS = ["--buildtype=debugoptimized"]
+
+
 def cell_clang(cell):
     """clang: unit, plain stores, fuzz corpus"""
-    if build(cell, "clang", ["--buildtype=debugoptimized"]):
+    if build(cell, "clang", CLANG_OPTIONS):
         run_meson_tests(cell, ["unit", "conformance-basic", "fuzz"])
 
 
@@ -372,7 +375,8 @@ def tidy_one(database, path):
 
 def cell_tidy(cell):
     """clang-tidy over src/, and over tests/ without its analyzer"""
-    if not build(cell, "clang", ["--buildtype=debugoptimized"]):
+    cell.folder = BUILDS / "clang"  # the same build
+    if not build(cell, "clang", CLANG_OPTIONS):
         return
     commands = json.loads((cell.folder / "compile_commands.json").read_text())
     paths = sorted({os.path.normpath(os.path.join(c["directory"], c["file"])) for c in commands})
