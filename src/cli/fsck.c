@@ -205,6 +205,7 @@ static int run_checks(struct fsck_run *run, const char *address)
 	int r = run->repair ? repair(run, address, &found, &err) : check(run, address, &err);
 
 	progress_stop(&progress);
+	run->options.objects = run->options.bytes = NULL;
 	if (r < 0) {
 		return cli_fail(&err);
 	}

@@ -156,6 +156,7 @@ static int collect(struct gc_run *run, const char *address, struct error *err)
 		r = store_collect(address, &run->options, &run->result, err);
 	}
 	progress_stop(&progress);
+	run->options.stats = NULL;
 	return r;
 }
 

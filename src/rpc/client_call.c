@@ -209,10 +209,10 @@ int client_call_receive_pieces(struct client_call *call, const struct rpc_messag
 
 int client_call_receive(struct client_call *call, struct bytes *message, struct error *err)
 {
-	const struct rpc_message *m;
+	const struct rpc_message *m = NULL;
 	int rc = client_call_receive_pieces(call, &m, err);
 
-	if (rc > 0) {
+	if (rc > 0 && m) {
 		*message = rpc_message_bytes(m, &call->storage);
 	}
 	return rc;

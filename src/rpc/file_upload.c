@@ -70,7 +70,7 @@ static uint64_t piece_count(const struct upload *u)
 static int read_piece(const struct upload *u, uint64_t number, uint8_t **out, struct error *err)
 {
 	size_t len = piece_len(u, number);
-	uint8_t *piece = malloc(len);
+	uint8_t *piece = malloc(MAX(len, (size_t)1));
 
 	if (!piece) {
 		return error_set(err, ERROR_LIMIT, "no memory for %zu bytes", len);

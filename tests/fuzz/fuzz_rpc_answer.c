@@ -162,6 +162,19 @@ static int take_in_pieces(struct range_check *c, struct bytes message, size_t cu
 	return rc;
 }
 
+/* What was taken as complete is what the blob has there. */
+static void check_complete(const struct answer *a, const struct range_check *c,
+			   const struct range_proof *proof, size_t offset, size_t len,
+			   const uint8_t *buf)
+{
+	size_t wanted = MIN(len, a->size - MIN(offset, a->size));
+
+	check(!c->saw_end || proof->size == a->size);
+	if (c->saw_end || offset + len < proof->size) {
+		check(memcmp(buf, a->blob->content + MIN(offset, a->size), wanted) == 0);
+	}
+}
+
 static void check_range(struct input *in)
 {
 	size_t number = input_number(in, 1) % ARRAY_SIZE(sizes);
@@ -186,12 +199,7 @@ static void check_range(struct input *in)
 	}
 	check(changed || (rc == 0 && range_check_complete(&c)));
 	if (rc == 0 && range_check_complete(&c)) {
-		size_t wanted = MIN(len, a.size - MIN(offset, a.size));
-
-		check(!c.saw_end || proof.size == a.size);
-		if (c.saw_end || offset + len < proof.size) {
-			check(memcmp(buf, a.blob->content + MIN(offset, a.size), wanted) == 0);
-		}
+		check_complete(&a, &c, &proof, offset, len, buf);
 	}
 	for (size_t i = 0; i < a.count; i++) {
 		buffer_done(&a.messages[i]);

@@ -38,10 +38,10 @@ struct object_check {
 struct worker {
 	struct object_check *objects;
 	pthread_t thread;
-	bool started;
+	struct buffer content;
 	struct error err;
 	int rc;
-	struct buffer content;
+	bool started;
 	bool index_wrong; /* what was found last is the fault of the index */
 };
 

@@ -35,9 +35,10 @@ int local_object_discard(struct local_view *v, enum index_table table,
 	}
 	int rc = local_view_sync(v, err);
 
-	if (rc == 0) {
-		rc = durable_write_begin(v->store, false, &w, err);
+	if (rc) {
+		return rc;
 	}
+	rc = durable_write_begin(v->store, false, &w, err);
 	if (rc < 0) {
 		return rc;
 	}

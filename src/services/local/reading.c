@@ -216,13 +216,14 @@ static int locate_here(struct local_view *v, enum index_table table,
 	int rc = find_kept(v, table, digest, out, err);
 
 	if (rc == 0 && committer_pending(v->committer, table, digest, &size)) {
-		rc = committer_sync(v->committer, err);
+		int synced = committer_sync(v->committer, err);
+
+		if (synced < 0) {
+			return synced;
+		}
 	}
-	if (rc == 0) {
-		/* Kept now, or between the two questions. */
-		rc = find_kept(v, table, digest, out, err);
-	}
-	return rc;
+	/* Kept now, or between the two questions. */
+	return rc ? rc : find_kept(v, table, digest, out, err);
 }
 
 /* Asker: in this view alone. */

@@ -8,7 +8,6 @@
  * What a kill cannot show is what a lost machine would: all that was written stays.
  */
 
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
