@@ -39,15 +39,30 @@ def adopt_daemons():
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def children():
-    """The ids of all children, on whatever thread they were started."""
+def children(pid="self"):
+    """The ids of all children, on whatever thread they were started; none of what is gone."""
     found = set()
-    for task in os.listdir("/proc/self/task"):
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except FileNotFoundError:
+        return found
+    for task in tasks:
         try:
-            with open(f"/proc/self/task/{task}/children") as file:
+            with open(f"/proc/{pid}/task/{task}/children") as file:
                 found.update(int(word) for word in file.read().split())
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             pass
+    return found
+
+
+def families(pids):
+    """The same processes, and what they have started themselves: a server, kept by another."""
+    found, left = set(), list(pids)
+    while left:
+        pid = left.pop()
+        if pid not in found:
+            found.add(pid)
+            left.extend(children(pid))
     return found
 
 

@@ -279,11 +279,12 @@ class Mounted:
                           daemon_cpu=round(self.daemon_cpu() - before, 3))
 
     def daemon_cpu(self):
-        return sum(process.cpu_seconds(pid) for pid in self.daemons)
+        return sum(process.cpu_seconds(pid) for pid in process.families(self.daemons))
 
     def anonymous(self):
-        """Bytes of memory of the daemon that are its own, not of mapped files."""
-        return sum(process.memory(pid).get("RssAnon", 0) for pid in self.daemons)
+        """Bytes of memory of the daemon that are its own, not of mapped files on a disk."""
+        return sum(process.memory(pid).get(kind, 0) for pid in process.families(self.daemons)
+                   for kind in ("RssAnon", "RssShmem"))
 
     def settled(self):
         """The same once it no longer changes: forgetting goes on behind the kernel's back."""
