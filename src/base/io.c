@@ -312,3 +312,15 @@ size_t raise_open_file_limit(void)
 	}
 	return open_file_limit();
 }
+
+int fd_of_message(const struct msghdr *msg)
+{
+	const struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+	int fd = -1;
+
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+	    c->cmsg_len == CMSG_LEN(sizeof(int))) {
+		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	}
+	return fd;
+}

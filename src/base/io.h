@@ -2,6 +2,7 @@
 
 /* System calls made whole: interrupted and short transfers are gone on with. */
 
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -69,3 +70,6 @@ void close_inherited(int kept);
 size_t open_file_limit(void);
 /* Raises the soft limit of open files to the hard one; how many there may be then. */
 size_t raise_open_file_limit(void);
+
+/* The one descriptor that came with a message over a Unix socket, the caller's; -1: none. */
+int fd_of_message(const struct msghdr *msg);

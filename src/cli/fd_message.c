@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/io.h"
+
 struct head {
 	uint32_t kind;
 	uint32_t value;
@@ -42,18 +44,6 @@ int fd_message_send(int socket, uint32_t kind, uint32_t value, const char *text,
 	return n < 0 ? error_set_errno(err, errno, "cannot send a message") : 0;
 }
 
-static int taken_fd(struct msghdr *msg)
-{
-	const struct cmsghdr *c = CMSG_FIRSTHDR(msg);
-	int fd = -1;
-
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-	    c->cmsg_len == CMSG_LEN(sizeof(int))) {
-		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-	}
-	return fd;
-}
-
 int fd_message_receive(int socket, struct fd_message *m, struct error *err)
 {
 	struct head head = {.kind = 0};
@@ -77,7 +67,7 @@ int fd_message_receive(int socket, struct fd_message *m, struct error *err)
 	if (n < 0) {
 		return error_set_errno(err, errno, "cannot receive a message");
 	}
-	m->fd = taken_fd(&msg);
+	m->fd = fd_of_message(&msg);
 	if ((size_t)n < sizeof(head)) {
 		if (m->fd >= 0) {
 			close(m->fd);

@@ -127,14 +127,7 @@ static int receive_fd(int socket)
 	do {
 		n = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC);
 	} while (n < 0 && errno == EINTR);
-	const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-	int fd = -1;
-
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-	    c->cmsg_len == CMSG_LEN(sizeof(int))) {
-		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-	}
-	return fd;
+	return n > 0 ? fd_of_message(&msg) : -1;
 }
 
 /* A pair of sockets, the second one numbered so that it survives the helper's redirections. */
