@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,20 +52,21 @@ int check_load_packs(struct check *c, struct error *err)
 	return rc;
 }
 
+static int compare_packs(const void *a, const void *b)
+{
+	uint64_t x = ((const struct checked_pack *)a)->number,
+		 y = ((const struct checked_pack *)b)->number;
+
+	return (x > y) - (x < y);
+}
+
 struct checked_pack *check_find_pack(const struct check *c, uint64_t number)
 {
-	size_t low = 0, high = c->pack_count;
+	const struct checked_pack key = {.number = number};
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (c->packs[middle].number < number) {
-			low = middle + 1;
-		} else {
-			high = middle;
-		}
-	}
-	return low < c->pack_count && c->packs[low].number == number ? &c->packs[low] : NULL;
+	return c->pack_count
+		       ? bsearch(&key, c->packs, c->pack_count, sizeof(key), compare_packs)
+		       : NULL;
 }
 
 /* What is wrong with a pack; 0 and no text: nothing. */

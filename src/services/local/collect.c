@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -44,20 +45,21 @@ bool collect_is_young(const struct collection *c, uint64_t changed)
 	return age && (age > c->now || changed > c->now - age);
 }
 
+static int compare_packs(const void *a, const void *b)
+{
+	uint64_t x = ((const struct collected_pack *)a)->number,
+		 y = ((const struct collected_pack *)b)->number;
+
+	return (x > y) - (x < y);
+}
+
 struct collected_pack *collect_find_pack(struct collection *c, uint64_t number)
 {
-	size_t low = 0, high = c->pack_count;
+	const struct collected_pack key = {.number = number};
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (c->packs[middle].number < number) {
-			low = middle + 1;
-		} else {
-			high = middle;
-		}
-	}
-	return low < c->pack_count && c->packs[low].number == number ? &c->packs[low] : NULL;
+	return c->pack_count
+		       ? bsearch(&key, c->packs, c->pack_count, sizeof(key), compare_packs)
+		       : NULL;
 }
 
 bool collect_is_protected(struct collection *c, const struct location *l)

@@ -120,10 +120,11 @@ static int read_record_at(int fd, const struct location *l, uint8_t *header, voi
 				err);
 }
 
-/* Reads a record's payload as it is stored. */
-static int read_payload(struct local_store *s, const struct location *l, enum record_kind kind,
-			const struct digest *digest, void *buf, unsigned flags,
-			struct error *err)
+/* Reads a record's payload as it is stored (into NULL: only its header), and checks the header.
+ */
+static int read_stored(struct local_store *s, const struct location *l, enum record_kind kind,
+		       const struct digest *digest, void *buf, unsigned flags,
+		       struct error *err)
 {
 	uint8_t header[RECORD_HEADER_SIZE];
 	char what[32];
@@ -134,7 +135,8 @@ static int read_payload(struct local_store *s, const struct location *l, enum re
 		return rc;
 	}
 	snprintf(what, sizeof(what), "pack %08x", l->pack);
-	rc = read_record_at(pack->fd, l, header, buf, flags, what, err);
+	rc = buf ? read_record_at(pack->fd, l, header, buf, flags, what, err)
+		 : local_pread(pack->fd, header, sizeof(header), l->offset, flags, what, err);
 	file_cache_release(&s->packs, pack);
 	return rc ? rc : check_header(header, l, kind, digest, what, err);
 }
@@ -143,11 +145,11 @@ int local_record_read(struct local_store *s, const struct location *l, enum reco
 		      const struct digest *digest, void *buf, unsigned flags, struct error *err)
 {
 	if (l->encoding == ENCODING_RAW) {
-		return read_payload(s, l, kind, digest, buf, flags, err);
+		return read_stored(s, l, kind, digest, buf, flags, err);
 	}
 	struct codec *codec = codec_take(&s->codecs);
 	uint8_t *frame = codec_frame_room(codec, l->stored);
-	int rc = frame ? read_payload(s, l, kind, digest, frame, flags, err)
+	int rc = frame ? read_stored(s, l, kind, digest, frame, flags, err)
 		       : error_set(err, ERROR_LIMIT, "no memory to read %s",
 				   digest_text(digest));
 
@@ -166,18 +168,7 @@ int local_record_read(struct local_store *s, const struct location *l, enum reco
 int local_record_check(struct local_store *s, const struct location *l, enum record_kind kind,
 		       const struct digest *digest, struct error *err)
 {
-	uint8_t header[RECORD_HEADER_SIZE];
-	char what[32];
-	struct cached_file *pack;
-	int rc = local_pack_open(s, l->pack, &pack, err);
-
-	if (rc) {
-		return rc;
-	}
-	snprintf(what, sizeof(what), "pack %08x", l->pack);
-	rc = local_pread(pack->fd, header, sizeof(header), l->offset, 0, what, err);
-	file_cache_release(&s->packs, pack);
-	return rc ? rc : check_header(header, l, kind, digest, what, err);
+	return read_stored(s, l, kind, digest, NULL, 0, err);
 }
 
 /* What a location says is believed when memory is set aside, and nothing is known of these. */
