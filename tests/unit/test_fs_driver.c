@@ -271,3 +271,33 @@ int read_at(struct driver *d, uint32_t opcode, uint64_t nodeid, uint64_t offset,
 
 	return request(d, opcode, nodeid, &in, sizeof(in));
 }
+
+const char *const known_paths[KNOWN_PATHS] = {
+	"tree",         "tree/a", "tree/big", "tree/link", "tree/sub",         "tree/sub/in",
+	"tree/sub2/in", "file",   "link",     "many",      "tree/sub/in/deep", "lost",
+	"tree/sub2",
+};
+
+void know_paths(struct driver *d, struct known *out)
+{
+	for (size_t i = 0; i < KNOWN_PATHS; i++) {
+		out->ids[i] = walk(d, known_paths[i]).nodeid;
+		assert_int_equal(getattr(d, out->ids[i], &out->attributes[i]), 0);
+	}
+}
+
+void check_known(struct driver *d, const struct known *k)
+{
+	for (size_t i = 0; i < KNOWN_PATHS; i++) {
+		struct fuse_attr now;
+
+		assert_int_equal(getattr(d, k->ids[i], &now), 0);
+		assert_memory_equal(&now, &k->attributes[i], sizeof(now));
+		assert_int_equal(walk(d, known_paths[i]).nodeid, k->ids[i]);
+	}
+	assert_int_equal(read_at(d, FUSE_READ, k->ids[1], 0, 10), 0);
+	assert_memory_equal(d->reply.data, "hello", 5);
+	assert_int_equal(request(d, FUSE_READLINK, k->ids[3], NULL, 0), 0);
+	assert_memory_equal(d->reply.data, "a", 1);
+	assert_int_equal(read_at(d, FUSE_READDIRPLUS, k->ids[0], 0, 4096), 0);
+}

@@ -59,3 +59,17 @@ struct node put_directory(struct driver *d, struct directory_builder *b);
 void put_root(struct driver *d, const char *name, struct node node);
 void add_entry(struct directory_builder *b, const char *name, struct node node);
 struct node symlink_node(const char *target);
+
+/* Paths of all kinds. */
+#define KNOWN_PATHS 13u
+extern const char *const known_paths[KNOWN_PATHS];
+
+/* What the kernel knows of them. */
+struct known {
+	uint64_t ids[KNOWN_PATHS];
+	struct fuse_attr attributes[KNOWN_PATHS];
+};
+
+void know_paths(struct driver *d, struct known *out);
+/* They are what they were, also when they are looked up again. */
+void check_known(struct driver *d, const struct known *k);

@@ -68,11 +68,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static const char *const paths[] = {"tree",     "tree/a",      "tree/big",         "tree/link",
-				    "tree/sub", "tree/sub/in", "tree/sub2/in",     "file",
-				    "link",     "many",        "tree/sub/in/deep", "lost",
-				    "tree/sub2"};
-
 static void take_over(const struct fixture *f)
 {
 	assert_int_equal(begin_anew(f->d, f->fd), 1);
@@ -85,28 +80,12 @@ static void take_over(const struct fixture *f)
 static void test_ids_stay(void **state)
 {
 	const struct fixture *f = *state;
-	struct driver *d = f->d;
-	uint64_t ids[ARRAY_SIZE(paths)];
-	struct fuse_attr before[ARRAY_SIZE(paths)];
+	struct known known;
 
-	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
-		ids[i] = walk(d, paths[i]).nodeid;
-		assert_int_equal(getattr(d, ids[i], &before[i]), 0);
-	}
+	know_paths(f->d, &known);
 	for (unsigned round = 0; round < 3; round++) {
 		take_over(f);
-		for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
-			struct fuse_attr after;
-
-			assert_int_equal(getattr(d, ids[i], &after), 0);
-			assert_memory_equal(&after, &before[i], sizeof(after));
-			assert_int_equal(walk(d, paths[i]).nodeid, ids[i]);
-		}
-		assert_int_equal(read_at(d, FUSE_READ, ids[1], 0, 10), 0);
-		assert_memory_equal(d->reply.data, "hello", 5);
-		assert_int_equal(request(d, FUSE_READLINK, ids[3], NULL, 0), 0);
-		assert_memory_equal(d->reply.data, "a", 1);
-		assert_int_equal(read_at(d, FUSE_READDIRPLUS, ids[0], 0, 4096), 0);
+		check_known(f->d, &known);
 	}
 }
 
@@ -303,11 +282,11 @@ static void test_cut_names(void **state)
 {
 	const struct fixture *f = *state;
 	struct driver *d = f->d;
-	uint64_t ids[ARRAY_SIZE(paths)];
+	uint64_t ids[KNOWN_PATHS];
 	unsigned resumed = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
-		ids[i] = walk(d, paths[i]).nodeid;
+	for (size_t i = 0; i < KNOWN_PATHS; i++) {
+		ids[i] = walk(d, known_paths[i]).nodeid;
 	}
 	uint64_t length = d->fs->keep.header->log_length;
 
@@ -421,10 +400,10 @@ struct told {
 
 static void look_up(struct driver *d, struct told *told, uint64_t parent, uint32_t path)
 {
-	const char *name = strrchr(paths[path], '/');
+	const char *name = strrchr(known_paths[path], '/');
 	struct fuse_entry_out e;
 
-	if (lookup(d, parent, name ? name + 1 : paths[path], &e) != 0) {
+	if (lookup(d, parent, name ? name + 1 : known_paths[path], &e) != 0) {
 		_exit(1);
 	}
 	told->path[told->count] = path;
@@ -490,10 +469,10 @@ static void check_crash(const struct fixture *f, const struct told *told,
 	for (uint32_t i = 0; i < told->count; i++) {
 		assert_int_equal(getattr(d, told->id[i], &attr), 0);
 		assert_memory_equal(&attr, &right[told->path[i]], sizeof(attr));
-		assert_int_equal(walk(d, paths[told->path[i]]).nodeid, told->id[i]);
+		assert_int_equal(walk(d, known_paths[told->path[i]]).nodeid, told->id[i]);
 	}
 	fs_get_stats(d->fs, &stats);
-	assert_true(stats.directories <= ARRAY_SIZE(paths));
+	assert_true(stats.directories <= KNOWN_PATHS);
 	/* It is not to use the memory any more. */
 	fs_free(d->fs);
 	d->fs = NULL;
@@ -575,7 +554,7 @@ static bool step(pid_t child)
 static void test_any_instruction(void **state)
 {
 	struct fixture *f = *state;
-	struct fuse_attr right[ARRAY_SIZE(paths)];
+	struct fuse_attr right[KNOWN_PATHS];
 	struct told *told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE,
 				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct view view;
@@ -583,8 +562,9 @@ static void test_any_instruction(void **state)
 	unsigned long steps = 0;
 
 	assert_true(told != MAP_FAILED);
-	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
-		assert_int_equal(getattr(f->d, walk(f->d, paths[i]).nodeid, &right[i]), 0);
+	for (size_t i = 0; i < KNOWN_PATHS; i++) {
+		assert_int_equal(getattr(f->d, walk(f->d, known_paths[i]).nodeid, &right[i]),
+				 0);
 	}
 	/* The child has the memory that the fixture began with; here there are copies. */
 	assert_int_equal(request(f->d, FUSE_DESTROY, 0, NULL, 0), 0);

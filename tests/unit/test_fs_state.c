@@ -21,11 +21,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static const char *const paths[] = {"tree",     "tree/a",      "tree/big",         "tree/link",
-				    "tree/sub", "tree/sub/in", "tree/sub2/in",     "file",
-				    "link",     "many",        "tree/sub/in/deep", "lost",
-				    "tree/sub2"};
-
 /* A new file system over the same store, which has had no INIT. */
 static void begin_anew(struct driver *d)
 {
@@ -42,31 +37,16 @@ static void save(struct driver *d, struct buffer *out)
 static void test_ids_stay(void **state)
 {
 	struct driver *d = *state;
-	uint64_t ids[ARRAY_SIZE(paths)];
-	struct fuse_attr before[ARRAY_SIZE(paths)];
+	struct known known;
 	struct buffer saved;
 
-	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
-		ids[i] = walk(d, paths[i]).nodeid;
-		assert_int_equal(getattr(d, ids[i], &before[i]), 0);
-	}
+	know_paths(d, &known);
 	save(d, &saved);
 	begin_anew(d);
 	assert_int_equal(fs_restore(d->fs, buffer_bytes(&saved), NULL), 0);
 	buffer_done(&saved);
 	assert_true(fs_has_session(d->fs));
-	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
-		struct fuse_attr after;
-
-		assert_int_equal(getattr(d, ids[i], &after), 0);
-		assert_memory_equal(&after, &before[i], sizeof(after));
-		assert_int_equal(walk(d, paths[i]).nodeid, ids[i]);
-	}
-	assert_int_equal(read_at(d, FUSE_READ, ids[1], 0, 10), 0);
-	assert_memory_equal(d->reply.data, "hello", 5);
-	assert_int_equal(request(d, FUSE_READLINK, ids[3], NULL, 0), 0);
-	assert_memory_equal(d->reply.data, "a", 1);
-	assert_int_equal(read_at(d, FUSE_READDIRPLUS, ids[0], 0, 4096), 0);
+	check_known(d, &known);
 }
 
 /* What was forgotten before stays so, and what is forgotten afterwards goes. */
@@ -157,8 +137,8 @@ static void test_damaged_state(void **state)
 	struct error err;
 	unsigned refused = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
-		walk(d, paths[i]);
+	for (size_t i = 0; i < KNOWN_PATHS; i++) {
+		walk(d, known_paths[i]);
 	}
 	save(d, &saved);
 	for (size_t len = 0; len < saved.len; len++) {

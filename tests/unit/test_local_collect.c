@@ -78,16 +78,12 @@ static void raise_epoch(struct store *s)
 /* A Directory with one file in it. */
 static struct node put_tree(struct store *s, const struct digest *file, uint64_t size)
 {
-	struct directory_builder *b = directory_builder_new();
-	struct node node = {.kind = NODE_FILE, .digest = *file, .size = size};
+	struct directory *d = make_directory(file, size);
 	struct error err = {0};
-	struct directory *d;
 
-	assert_int_equal(directory_builder_add(b, bytes_of_string("file"), &node, &err), 0);
-	assert_int_equal(directory_builder_finish(b, &d, &err), 0);
-	directory_builder_free(b);
 	assert_int_equal(directory_service_put(s->directories, d, &err), 0);
-	node = directory_node(d);
+	struct node node = directory_node(d);
+
 	directory_unref(d);
 	return node;
 }

@@ -89,3 +89,16 @@ struct digest digest_of_blob(size_t len, unsigned seed)
 	free(data);
 	return d;
 }
+
+struct directory *make_directory(const struct digest *file, uint64_t size)
+{
+	struct directory_builder *b = directory_builder_new();
+	struct node node = {.kind = NODE_FILE, .digest = *file, .size = size};
+	struct error err = {0};
+	struct directory *d;
+
+	assert_int_equal(directory_builder_add(b, bytes_of_string("file"), &node, &err), 0);
+	assert_int_equal(directory_builder_finish(b, &d, &err), 0);
+	directory_builder_free(b);
+	return d;
+}

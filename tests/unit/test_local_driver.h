@@ -27,3 +27,5 @@ struct digest put_blob(struct store *s, size_t len, unsigned seed);
 void check_blob(struct store *s, size_t len, unsigned seed);
 /* What put_blob() gives, without putting it. */
 struct digest digest_of_blob(size_t len, unsigned seed);
+/* A Directory with one entry, "file"; the caller's. */
+struct directory *make_directory(const struct digest *file, uint64_t size);
