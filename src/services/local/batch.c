@@ -30,6 +30,7 @@ void batch_free(struct batch *b, int store_dirfd)
 	}
 	digest_map_done(&b->blobs);
 	digest_map_done(&b->directories);
+	buffer_done(&b->held);
 	buffer_done(&b->seen);
 	free(b->entries);
 	free(b->files);

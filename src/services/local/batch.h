@@ -8,7 +8,8 @@
 struct pending {
 	enum index_table table;
 	struct digest digest;
-	struct location location;
+	struct location location; /* while it is held: its offset is that in batch.held */
+	bool held;
 };
 
 struct pending_file {
@@ -23,6 +24,8 @@ struct batch {
 	size_t count, capacity;
 	struct pending_file *files;
 	size_t file_count, file_capacity;
+	struct buffer held; /* records of directories, to go into the pack together */
+	size_t held_from;   /* no entry before this one is held */
 	struct buffer seen; /* keys and values of INDEX_SEEN, of fixed sizes */
 	uint64_t bytes;
 	unsigned writes; /* pack writes under way that this batch must wait for */

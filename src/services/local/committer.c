@@ -14,6 +14,9 @@
 
 /* Payloads from here on do not pass through the buffer. */
 #define DIRECT_WRITE_MIN (PACK_BUFFER_SIZE / 4)
+/* Directories up to this size are held; and so much of them at once. */
+#define HELD_RECORD_MAX ((size_t)64 << 10)
+#define HELD_MAX PACK_BUFFER_SIZE
 
 void committer_init(struct committer *c, struct local_store *s, struct local_stage *stage)
 {
@@ -164,6 +167,46 @@ static int write_direct_locked(struct committer *c, struct batch *b, struct byte
 	return 0;
 }
 
+/*
+ * Directories are few and small beside what they name, but a walk reads them all: those of a
+ * batch go into the pack one behind the other, where a few reads of the disk find them.
+ */
+static bool is_held(const struct record *r)
+{
+	return r->kind == RECORD_DIRECTORY && r->stored <= HELD_RECORD_MAX;
+}
+
+static void hold(struct batch *b, const uint8_t *header, struct bytes payload)
+{
+	static const uint8_t zeros[RECORD_ALIGN];
+	uint64_t used = RECORD_HEADER_SIZE + payload.len;
+
+	b->entries[b->count - 1].held = true;
+	buffer_append(&b->held, header, RECORD_HEADER_SIZE);
+	buffer_append(&b->held, payload.ptr, payload.len);
+	buffer_append(&b->held, zeros, (size_t)(record_total(payload.len) - used));
+}
+
+/* Sends what a batch holds to the pack; the buffer must be empty. */
+static int place_held_locked(struct committer *c, struct batch *b, struct error *err)
+{
+	struct buffer held cleanup(buffer_done) = b->held;
+	uint64_t offset = reserve_locked(c, held.len);
+
+	b->held = (struct buffer){0};
+	for (size_t i = b->held_from; i < b->count; i++) {
+		struct pending *p = &b->entries[i];
+
+		if (p->held) {
+			p->location.pack = (uint32_t)c->pack_number;
+			p->location.offset += offset;
+			p->held = false;
+		}
+	}
+	b->held_from = b->count;
+	return write_direct_locked(c, b, buffer_bytes(&held), bytes_of(NULL, 0), offset, err);
+}
+
 static void append_to_buffer(struct pack_buffer *buffer, const uint8_t *header,
 			     struct bytes payload)
 {
@@ -253,12 +296,40 @@ static struct batch *register_locked(struct committer *c, const struct addition 
 	return b;
 }
 
+static bool has_room_locked(const struct committer *c, bool held, bool direct, uint64_t total)
+{
+	if (held) {
+		return !c->open || c->open->held.len + total <= HELD_MAX;
+	}
+	return direct ? c->buffer.len == 0 : c->buffer.len + total <= PACK_BUFFER_SIZE;
+}
+
+/*
+ * One step towards an empty buffer and, if wanted, nothing held; the lock may be given away
+ * meanwhile. Asker: 1 when the state has to be looked at again.
+ */
+static int empty_step_locked(struct committer *c, struct batch *b, bool held, struct error *err)
+{
+	int rc = 0;
+
+	if (c->buffer.len) {
+		rc = write_buffer_locked(c, b, err);
+		return rc < 0 ? rc : 1;
+	}
+	if (held && b->held.len) {
+		rc = place_held_locked(c, b, err);
+		return rc < 0 ? rc : 1;
+	}
+	return 0;
+}
+
 /* Asker: 0 when a batch has the object already. */
 static int add_locked(struct committer *c, const struct addition *a, struct error *err)
 {
 	uint8_t header[RECORD_HEADER_SIZE];
 	uint64_t total = record_total(a->payload.len);
 	bool direct = a->payload.len >= DIRECT_WRITE_MIN;
+	bool held = is_held(&a->record);
 
 	record_encode(header, &a->record);
 	for (;;) {
@@ -273,16 +344,21 @@ static int add_locked(struct committer *c, const struct addition *a, struct erro
 		if (rc) {
 			return rc;
 		}
-		if (direct ? c->buffer.len == 0 : c->buffer.len + total <= PACK_BUFFER_SIZE) {
+		if (has_room_locked(c, held, direct, total)) {
 			break;
 		}
-		rc = write_buffer_locked(c, open_batch_locked(c), err);
+		rc = empty_step_locked(c, open_batch_locked(c), held, err);
 		if (rc < 0) {
 			return rc;
 		}
 	}
 	struct batch *b = register_locked(c, a);
 
+	if (held) {
+		b->entries[b->count - 1].location.offset = b->held.len;
+		hold(b, header, a->payload);
+		return 1;
+	}
 	if (direct) {
 		uint64_t offset = reserve_locked(c, total);
 		int rc = write_direct_locked(c, b, bytes_of(header, sizeof(header)), a->payload,
@@ -411,13 +487,13 @@ int committer_pending_size(struct committer *c, uint64_t size)
 /* Takes the open batch out of the way of new objects, its bytes on their way to the pack. */
 static int close_batch_locked(struct committer *c, struct error *err)
 {
-	/* Others go on adding while a buffer is written, until the batch is full. */
-	while (c->buffer.len) {
-		int rc = write_buffer_locked(c, c->open, err);
+	int rc;
 
-		if (rc < 0) {
-			return rc;
-		}
+	/* Others go on adding while a buffer is written, until the batch is full. */
+	while ((rc = empty_step_locked(c, c->open, true, err)) > 0) {
+	}
+	if (rc < 0) {
+		return rc;
 	}
 	struct batch *b = c->open;
 
