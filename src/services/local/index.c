@@ -11,6 +11,9 @@
 /* One fault maps up to 64 KiB, so this is at most 16 MiB more than what is allowed. */
 #define ACCESSES_PER_CHECK 256u
 #define RESIDENT_MAX ((size_t)24 << 20)
+/* Who asks so often will ask for more. */
+#define ACCESSES_BEFORE_READ_AHEAD 64u
+#define READ_AHEAD_MAX ((size_t)64 << 20)
 
 struct index_write {
 	struct index *ix;
@@ -220,11 +223,31 @@ static void release_pages(struct index *ix)
 	}
 }
 
+/*
+ * Lookups by digest are random, so each of the first ones would wait for the disk for a page.
+ * An index that is small beside any memory comes as one instead; nobody waits for that.
+ */
+static void read_ahead(struct index *ix)
+{
+	MDB_envinfo info;
+
+	if (ix->map && mdb_env_info(ix->env, &info) == 0) {
+		size_t size = (info.me_last_pgno + 1) * (size_t)sysconf(_SC_PAGESIZE);
+
+		if (size <= READ_AHEAD_MAX) {
+			madvise(ix->map, size, MADV_WILLNEED);
+		}
+	}
+}
+
 void index_count_access(struct index *ix)
 {
-	if (atomic_fetch_add_explicit(&ix->accesses, 1, memory_order_relaxed) %
-		    ACCESSES_PER_CHECK ==
-	    ACCESSES_PER_CHECK - 1) {
+	unsigned before = atomic_fetch_add_explicit(&ix->accesses, 1, memory_order_relaxed);
+
+	if (before == ACCESSES_BEFORE_READ_AHEAD) {
+		read_ahead(ix);
+	}
+	if (before % ACCESSES_PER_CHECK == ACCESSES_PER_CHECK - 1) {
 		release_pages(ix);
 	}
 }

@@ -384,7 +384,7 @@ static int open_plain(struct local_view *v, const struct digest *digest,
 		} else if (!local_staged_name(v, digest, name)) {
 			continue;
 		}
-		fd = openat_quietly(s->dirfd, name, O_NOFOLLOW);
+		fd = local_open_to_read(s, name, O_NOFOLLOW);
 	}
 	return fd;
 }

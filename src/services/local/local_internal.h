@@ -52,8 +52,9 @@ struct local_store {
 	bool read_only;
 	_Atomic int durability; /* enum durability: the strictest that anybody asked for */
 	uint8_t id[STORE_ID_SIZE];
-	uint64_t device, inode; /* of the directory: its identity in this process */
-	uint64_t epoch;         /* of the index, when it was opened; see name_guard.h */
+	uint64_t device, inode;    /* of the directory: its identity in this process */
+	unsigned disk_reads_ahead; /* KiB; 0: not known */
+	uint64_t epoch;            /* of the index, when it was opened; see name_guard.h */
 	struct local_store *next_open;
 
 	struct index *index;
@@ -67,6 +68,9 @@ struct local_store {
 	struct recent_blob recent[RECENT_BLOBS];
 	_Atomic bool file_folders[256]; /* their names in files/ are durable */
 };
+
+/* A file of the store to read objects from: its descriptor, or -1 with errno. */
+int local_open_to_read(const struct local_store *s, const char *name, int flags);
 
 /* For local_store_rebuild: the store's folder, locked by nobody else, its index not opened. */
 int local_store_open_alone(struct local_store **out, const char *path, struct error *err);

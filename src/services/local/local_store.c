@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/disk.h"
 #include "base/io.h"
 #include "services/local/format_file.h"
 #include "services/local/local_internal.h"
@@ -364,6 +365,7 @@ static int open_locked(struct local_store **out, const char *path, unsigned flag
 			return 0;
 		}
 		s->device = st.st_dev;
+		s->disk_reads_ahead = disk_read_ahead(st.st_dev);
 		s->inode = st.st_ino;
 		rc = open_parts(s, flags, err);
 	}

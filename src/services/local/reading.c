@@ -12,6 +12,8 @@
 #include "base/io.h"
 #include "services/local/local_internal.h"
 
+#define NEIGHBOURHOOD (256 << 10)
+
 int local_check_writable(const struct local_store *s, bool read_only, struct error *err)
 {
 	if (read_only) {
@@ -50,6 +52,23 @@ int local_pread(int fd, void *buf, size_t len, uint64_t offset, unsigned flags,
 	return 0;
 }
 
+/*
+ * Such files are read mostly from one object to the next, but by several threads, which
+ * overtake each other. Where the kernel reads ahead 8 MiB it makes nothing of that; 128 KiB, as
+ * is common, are passed over so quickly that it sees no order, and twice as much helps.
+ */
+#define READ_AHEAD_FEW_KIB 1024u
+
+int local_open_to_read(const struct local_store *s, const char *name, int flags)
+{
+	int fd = openat_quietly(s->dirfd, name, flags);
+
+	if (fd >= 0 && s->disk_reads_ahead > 0 && s->disk_reads_ahead < READ_AHEAD_FEW_KIB) {
+		posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+	}
+	return fd;
+}
+
 int local_pack_open(struct local_store *s, uint64_t number, struct cached_file **out,
 		    struct error *err)
 {
@@ -63,7 +82,7 @@ int local_pack_open(struct local_store *s, uint64_t number, struct cached_file *
 		return 0;
 	}
 	local_pack_name(name, number);
-	int fd = openat_quietly(s->dirfd, name, 0);
+	int fd = local_open_to_read(s, name, 0);
 
 	if (fd < 0) {
 		/* The index says that it is there, so this is never "absent". */
@@ -120,6 +139,30 @@ static int read_record_at(int fd, const struct location *l, uint8_t *header, voi
 				err);
 }
 
+/*
+ * Directories lie side by side in packs, and who walks a tree needs most of them: where one has
+ * to come from the disk, its neighbours come with it.
+ */
+static int read_directory_at(int fd, const struct location *l, uint8_t *header, void *buf,
+			     const char *what, struct error *err)
+{
+	if (read_record_at(fd, l, header, buf, LOCAL_READ_NOWAIT, what, NULL) == 0) {
+		return 0;
+	}
+	posix_fadvise(fd, (off_t)(l->offset - l->offset % NEIGHBOURHOOD), NEIGHBOURHOOD,
+		      POSIX_FADV_WILLNEED);
+	return read_record_at(fd, l, header, buf, 0, what, err);
+}
+
+static int read_whole_at(int fd, const struct location *l, enum record_kind kind,
+			 uint8_t *header, void *buf, unsigned flags, const char *what,
+			 struct error *err)
+{
+	return kind == RECORD_DIRECTORY && !(flags & LOCAL_READ_NOWAIT)
+		       ? read_directory_at(fd, l, header, buf, what, err)
+		       : read_record_at(fd, l, header, buf, flags, what, err);
+}
+
 /* Reads a record's payload as it is stored (into NULL: only its header), and checks the header.
  */
 static int read_stored(struct local_store *s, const struct location *l, enum record_kind kind,
@@ -135,7 +178,7 @@ static int read_stored(struct local_store *s, const struct location *l, enum rec
 		return rc;
 	}
 	snprintf(what, sizeof(what), "pack %08x", l->pack);
-	rc = buf ? read_record_at(pack->fd, l, header, buf, flags, what, err)
+	rc = buf ? read_whole_at(pack->fd, l, kind, header, buf, flags, what, err)
 		 : local_pread(pack->fd, header, sizeof(header), l->offset, flags, what, err);
 	file_cache_release(&s->packs, pack);
 	return rc ? rc : check_header(header, l, kind, digest, what, err);
