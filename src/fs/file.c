@@ -108,6 +108,22 @@ static int read_blob(struct request *r, const struct node *file, uint64_t offset
 	return 0;
 }
 
+static int read_file(struct request *r, const struct node *file, uint64_t offset, size_t len)
+{
+	struct fs_ahead *ahead = r->reply->ahead;
+	int rc = 0;
+
+	if (ahead && ahead_take(ahead, file, offset, len, r->reply)) {
+		request_reply_data(r, len);
+	} else {
+		rc = read_blob(r, file, offset, len);
+	}
+	if (rc == 0 && ahead && len == file->size) {
+		ahead_note(ahead, r->header.nodeid);
+	}
+	return rc;
+}
+
 int handle_read(struct request *r)
 {
 	struct object o cleanup(object_done);
@@ -129,7 +145,7 @@ int handle_read(struct request *r)
 	if (len > r->reply->data_capacity) {
 		return EINVAL;
 	}
-	return read_blob(r, &o.node, in.offset, (size_t)len);
+	return read_file(r, &o.node, in.offset, (size_t)len);
 }
 
 int handle_readlink(struct request *r)

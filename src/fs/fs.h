@@ -69,8 +69,9 @@ bool fs_passes_through(const struct fs *fs);
  * meanwhile: blobs are read into it and checked there.
  */
 struct fs_reply {
-	void *data;           /* lent */
-	size_t data_capacity; /* of it */
+	void *data;             /* lent */
+	size_t data_capacity;   /* of it */
+	struct fs_ahead *ahead; /* lent, of this thread (fs/ahead.h); or NULL */
 	struct fuse_out_header header;
 	uint8_t fixed[FS_FIXED_MAX] __attribute__((aligned(8)));
 	size_t fixed_len;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+#include "fs/ahead.h"
 #include "fs/backing_table.h"
 #include "fs/fs.h"
 #include "fs/keep.h"

@@ -18,6 +18,7 @@
 
 #define NODE_ID_ROOT 1
 
+#define NODE_ID_ENTRY_MAX 0xffffffu
 #define NODE_ID_CONTENTS_MAX ((uint32_t)1 << 30)
 #define NODE_ID_LEAF_GENERATION_MASK 0x1ffu
 #define NODE_ID_DIRECTORY_GENERATION_MASK 0x1fffffffu
@@ -62,7 +63,13 @@ static inline uint32_t node_id_leaf_generation(uint64_t id)
 
 static inline uint32_t node_id_leaf_entry(uint64_t id)
 {
-	return (uint32_t)id & 0xffffffu;
+	return (uint32_t)id & NODE_ID_ENTRY_MAX;
+}
+
+/* The same for all entries of a directory, salted or not. */
+static inline uint64_t node_id_leaf_directory(uint64_t id)
+{
+	return id & ~(uint64_t)NODE_ID_ENTRY_MAX;
 }
 
 static inline uint64_t node_id_root_leaf(uint32_t number)
@@ -88,7 +95,7 @@ static inline uint64_t node_id_salted(uint64_t id, uint64_t salt)
 	case NODE_ID_IS_ROOT:
 		return id;
 	case NODE_ID_IS_LEAF:
-		return id ^ (salt & (NODE_ID_LEAF_BIT - 1) & ~(uint64_t)0xffffff);
+		return id ^ (salt & (NODE_ID_LEAF_BIT - 1) & ~(uint64_t)NODE_ID_ENTRY_MAX);
 	case NODE_ID_IS_ROOT_LEAF:
 		return id ^ (salt & (NODE_ID_ROOT_LEAF_BIT - 1) & ~(uint64_t)UINT32_MAX);
 	case NODE_ID_IS_DIRECTORY:

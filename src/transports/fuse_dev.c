@@ -12,6 +12,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "fs/ahead.h"
 #include "transports/fuse_backing.h"
 #include "transports/patience.h"
 #include "transports/request_pool.h"
@@ -58,7 +59,7 @@ int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
 	d->threads = MIN(threads, FUSE_DEV_THREADS_MAX) - 1;
 	patience_init(&d->patience);
 	d->request = malloc(FS_REQUEST_MAX);
-	if (!d->request || !request_reply_init(&d->reply)) {
+	if (!d->request || !request_reply_init_ahead(&d->reply, fs)) {
 		fuse_dev_free(d);
 		return error_set(err, ERROR_LIMIT, "no memory for the buffers of a mount");
 	}
@@ -343,6 +344,9 @@ static int read_request(struct fuse_dev *d, struct bytes *request, struct error 
 		}
 		switch (errno) {
 		case EAGAIN:
+			if (fs_ahead_prepare(d->reply.ahead)) {
+				continue;
+			}
 			/* A signal ends it, as fuse_dev_stop() wants. */
 			if (!patience_lasts(&d->patience)) {
 				poll(&p, 1, d->watches_dying ? DYING_INTERVAL_MS : -1);

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/proc.h"
+#include "fs/ahead.h"
 
 #define DEFAULT_THREADS_MAX 15
 /* Jobs that wait for a thread; beyond that whoever has one does the work itself. */
@@ -81,25 +82,42 @@ unsigned request_pool_default_threads(void)
 }
 
 /* Pages that are never touched cost nothing, so every thread may have room for any reply. */
-bool request_reply_init(struct fs_reply *reply)
+static void *room_new(void)
 {
 	void *p = mmap(NULL, FS_DATA_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		       -1, 0);
 
-	if (p == MAP_FAILED) {
-		return false;
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void room_free(void *p)
+{
+	if (p) {
+		munmap(p, FS_DATA_MAX);
 	}
-	reply->data = p;
+}
+
+bool request_reply_init(struct fs_reply *reply)
+{
+	reply->data = room_new();
 	reply->data_capacity = FS_DATA_MAX;
-	return true;
+	return reply->data != NULL;
+}
+
+bool request_reply_init_ahead(struct fs_reply *reply, struct fs *fs)
+{
+	void *room = request_reply_init(reply) ? room_new() : NULL;
+
+	reply->ahead = room ? fs_ahead_new(fs, room) : NULL;
+	return room != NULL;
 }
 
 void request_reply_done(struct fs_reply *reply)
 {
-	if (reply->data) {
-		munmap(reply->data, FS_DATA_MAX);
-		reply->data = NULL;
-	}
+	room_free(fs_ahead_free(reply->ahead));
+	room_free(reply->data);
+	reply->ahead = NULL;
+	reply->data = NULL;
 }
 
 bool request_is_large_read(struct bytes request)

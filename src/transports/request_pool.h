@@ -86,6 +86,8 @@ void request_pool_release_dying(struct request_pool *p);
 
 /* Room for the data of any reply. False without memory. */
 bool request_reply_init(struct fs_reply *reply);
+/* The same for a thread that reads ahead when it is idle. */
+bool request_reply_init_ahead(struct fs_reply *reply, struct fs *fs);
 void request_reply_done(struct fs_reply *reply);
 
 /* A request that makes others wait noticeably, even if it has not to wait itself. */

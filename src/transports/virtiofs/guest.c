@@ -8,6 +8,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "fs/ahead.h"
 #include "transports/patience.h"
 #include "transports/request_pool.h"
 #include "transports/virtiofs/vhost_device.h"
@@ -328,11 +329,11 @@ int guest_new(int socket, const struct guest_options *o, struct guest **out, str
 	g->device = vhost_device_new(socket, g->events, &owner);
 	g->pool = request_pool_new(threads, &pool_ops, g);
 	g->request = malloc(FS_REQUEST_MAX);
-	if (rc == 0 && (!g->request || !request_reply_init(&g->reply))) {
-		rc = error_set(err, ERROR_LIMIT, "no memory for the buffers of a guest");
-	}
 	if (rc == 0) {
 		rc = fs_new(o->fs, &g->fs, err);
+	}
+	if (rc == 0 && (!g->request || !request_reply_init_ahead(&g->reply, g->fs))) {
+		rc = error_set(err, ERROR_LIMIT, "no memory for the buffers of a guest");
 	}
 	if (rc != 0) {
 		guest_free(g);
@@ -382,7 +383,10 @@ static int next_timeout(struct guest *g, bool busy)
 		patience_renew(&g->patience);
 		return 0;
 	}
-	return patience_lasts(&g->patience) || listen_to_rings(g) ? 0 : -1;
+	return fs_ahead_prepare(g->reply.ahead) || patience_lasts(&g->patience) ||
+			       listen_to_rings(g)
+		       ? 0
+		       : -1;
 }
 
 static int serve(struct guest *g, struct error *err)
