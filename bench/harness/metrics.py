@@ -88,6 +88,7 @@ GROUPS = (
     )),
     ("One large file", both(
         Metric("seq.cold", "from end to end, cold"),
+        Metric("seq.second", "from end to end, the second time"),
         Metric("seq.warm", "from end to end, warm"),
         Metric("rand.cold", "20,000 random 4 KiB, cold"),
         Metric("rand.warm", "20,000 random 4 KiB, warm"),
