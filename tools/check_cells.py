@@ -195,9 +195,10 @@ def count_junit(cell, path):
 # front end of ours), what looks at the machine more than at the code, and peers that have to be
 # waited for.
 LONG_TESTS = [PROJECT / "tests/e2e" / name for name in (
-    "test_bench.py", "test_flips.py", "test_gc_load.py", "test_limits.py", "test_power_loss.py",
-    "test_resilient.py", "test_rpc_bad_peer.py", "test_rpc_faults.py", "test_scale.py",
-    "test_stress.py", "test_torture.py", "test_virtiofs_guest.py")]
+    "test_bench.py", "test_flips.py", "test_gc_load.py", "test_limits.py",
+    "test_older_kernel.py", "test_power_loss.py", "test_resilient.py", "test_rpc_bad_peer.py",
+    "test_rpc_faults.py", "test_scale.py", "test_stress.py", "test_torture.py",
+    "test_virtiofs_guest.py")]
 
 
 # What privileges change, beside test_plain_user.py.

@@ -75,7 +75,8 @@ def initramfs(files):
     archive.file("init", (HERE / "init").read_bytes(), 0o755)
     for path in sorted(kernel_folder().glob("*.ko")):
         archive.file(f"modules/{path.name}", path.read_bytes())
-    for folder in sorted({str(pathlib.PurePath(name).parent) for name in files} - {"/bin"}):
+    parents = {str(parent) for name in files for parent in pathlib.PurePath(name).parents}
+    for folder in sorted(parents - {"/", "/bin"}):
         archive.folder(folder.lstrip("/"))
     for name, content in files.items():
         data = content if isinstance(content, bytes) else pathlib.Path(content).read_bytes()
