@@ -5,10 +5,11 @@
  *
  * Threads add objects to the open batch: records go through a buffer into this process's pack
  * (a pack has one writing process, held by flock), those of Directories when the batch ends, so
- * that they lie together; large blobs are files under tmp/ until their batch commits. When a batch is large enough, or somebody syncs, one thread of the store's
- * commits it: rename the large files into place, sync packs and files, and only then one
- * transaction of the index. So a reader, in any process, sees only what a crash cannot take
- * back, and puts go on into the next batch meanwhile.
+ * that they lie together; large blobs are files under tmp/ until their batch commits. When a
+ * batch is large enough, or somebody syncs, one thread of the store's commits it: rename the
+ * large files into place, sync packs and files, and only then one transaction of the index. So
+ * a reader, in any process, sees only what a crash cannot take back, and puts go on into the
+ * next batch meanwhile.
  *
  * A failed commit (a full disk) drops everything that was not committed, and every later put
  * and sync of this open store fails with the same error, until committer_recover(); what was
