@@ -26,9 +26,3 @@ void *fs_ahead_free(struct fs_ahead *a);
  * took time, so that there may be a request by now.
  */
 bool fs_ahead_prepare(struct fs_ahead *a);
-
-/* For the handler of READ: the range of the file becomes the reply, if it is at hand. */
-bool ahead_take(struct fs_ahead *a, const struct node *file, uint64_t offset, size_t len,
-		struct fs_reply *reply);
-/* A whole file has been read, by its node id. */
-void ahead_note(struct fs_ahead *a, uint64_t id);

@@ -89,6 +89,13 @@ int request_folder(struct request *r, struct folder *out);
 void fs_complain(struct fs *fs, const struct digest *digest, const char *fmt, ...)
 	printf_like(3, 4);
 
+/* ahead.c */
+/* The range of the file becomes the reply's data, if it is at hand. */
+bool ahead_take(struct fs_ahead *a, const struct node *file, uint64_t offset, size_t len,
+		struct fs_reply *reply);
+/* A whole file has been read, by its node id. */
+void ahead_note(struct fs_ahead *a, uint64_t id);
+
 /* request_count.c */
 void request_count(struct fs *fs, uint32_t opcode);
 
