@@ -63,7 +63,14 @@ static struct object *keep(struct cache *c, struct directory *d, bool damaged)
 static int fetch_directory(void *context, struct object **out, struct error *err)
 {
 	const struct directory_fetch *f = context;
+	struct cache_key key = cache_key_of(CACHE_DIRECTORY, digest_bytes(f->digest));
 	struct directory *d cleanup(cleanup_directory) = NULL;
+
+	/* Another flight may have landed just before this one began. */
+	*out = object_lru_get(f->cache->recent, cache_key_bytes(&key), NULL);
+	if (*out) {
+		return 1;
+	}
 	int rc = directory_service_get(f->cache->far.directories, f->digest, &d, err);
 
 	if (rc <= 0) {

@@ -207,12 +207,30 @@ static void choose_piece(const struct part *p, uint64_t *start, uint64_t *end)
 	}
 }
 
+/* A flight may have landed between the look at what is kept and this one's start. */
+static struct object *piece_kept_meanwhile(const struct part *p)
+{
+	uint8_t *piece = malloc(PIECE_HEADER + p->len);
+
+	if (piece && range_store_read(p->cache->ranges, p->digest, p->size, p->offset,
+				      piece + PIECE_HEADER, p->len)) {
+		put_le64(piece, p->offset);
+		return object_new(piece, PIECE_HEADER + p->len);
+	}
+	free(piece);
+	return NULL;
+}
+
 static int fetch_piece(void *context, struct object **out, struct error *err)
 {
 	const struct part *p = context;
 	uint64_t start, end;
 	size_t got = 0;
 
+	*out = piece_kept_meanwhile(p);
+	if (*out) {
+		return 1;
+	}
 	choose_piece(p, &start, &end);
 	size_t len = (size_t)(end - start);
 	uint8_t *piece = malloc(PIECE_HEADER + len);
