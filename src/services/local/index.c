@@ -10,7 +10,7 @@
 
 /* One fault maps up to 64 KiB, so this is at most 16 MiB more than what is allowed. */
 #define ACCESSES_PER_CHECK 256u
-#define RESIDENT_MAX ((size_t)24 << 20)
+#define RESIDENT_MAX ((size_t)64 << 20)
 /* Who asks so often will ask for more. */
 #define ACCESSES_BEFORE_READ_AHEAD 64u
 #define READ_AHEAD_MAX ((size_t)64 << 20)
