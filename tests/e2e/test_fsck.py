@@ -108,6 +108,7 @@ def test_large_file(filled):
     assert filled.path / fault["file"] == large_of(filled)
     assert fault["affected"] == ["sample"]
     large = large_of(filled)
+    large.chmod(0o644)
     os.truncate(large, 1000)
     assert fsck(filled)[1][0]["kind"] == "file"
     large.unlink()
