@@ -15,7 +15,7 @@ struct fs_ahead {
 	struct digest digest;
 	size_t len;    /* of what is in data; 0: nothing is */
 	uint64_t last; /* id of the file that was read last; 0: none */
-	bool open;     /* what comes after it has not been looked for */
+	bool due;      /* what comes after it has not been looked for */
 	unsigned trust;
 };
 
@@ -74,7 +74,7 @@ void ahead_note(struct fs_ahead *a, uint64_t id)
 		a->trust--;
 	}
 	a->last = id;
-	a->open = a->trust > 0;
+	a->due = a->trust > 0;
 }
 
 /* Asker. */
@@ -100,10 +100,10 @@ bool fs_ahead_prepare(struct fs_ahead *a)
 	struct node file;
 	size_t got = 0;
 
-	if (!a || !a->open) {
+	if (!a || !a->due) {
 		return false;
 	}
-	a->open = false;
+	a->due = false;
 	a->len = 0;
 	if (!find_next(a, &file)) {
 		return false;

@@ -13,10 +13,12 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/disk.h"
 #include "base/io.h"
 #include "base/proc.h"
 
@@ -354,6 +356,23 @@ static void test_make_empty_directory(void **state unused)
 	assert_int_equal(access(path, F_OK), -1);
 }
 
+static void test_disk_read_ahead(void **state unused)
+{
+	struct buffer text cleanup(buffer_done) = {0};
+	struct stat st;
+	char path[64];
+
+	assert_int_equal(disk_read_ahead(makedev(4000, 77)), 0);
+	assert_int_equal(fstat(folder_fd, &st), 0);
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev),
+		 minor(st.st_dev));
+	if (read_small_file(AT_FDCWD, path, 32, &text, NULL) <= 0) {
+		skip(); /* a partition, or no /sys */
+	}
+	buffer_append_byte(&text, 0);
+	assert_int_equal(disk_read_ahead(st.st_dev), strtoul((char *)text.ptr, NULL, 10));
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -374,6 +393,7 @@ int main(void)
 		TEST(test_mapping_of_a_file),
 		TEST(test_sparse_writing),
 		TEST(test_make_empty_directory),
+		TEST(test_disk_read_ahead),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -176,15 +176,14 @@ static bool is_held(const struct record *r)
 	return r->kind == RECORD_DIRECTORY && r->stored <= HELD_RECORD_MAX;
 }
 
-static void hold(struct batch *b, const uint8_t *header, struct bytes payload)
+/* The entry that was added last. */
+static void hold(struct batch *b, const struct record *r, struct bytes payload)
 {
-	static const uint8_t zeros[RECORD_ALIGN];
-	uint64_t used = RECORD_HEADER_SIZE + payload.len;
+	struct pending *p = &b->entries[b->count - 1];
 
-	b->entries[b->count - 1].held = true;
-	buffer_append(&b->held, header, RECORD_HEADER_SIZE);
-	buffer_append(&b->held, payload.ptr, payload.len);
-	buffer_append(&b->held, zeros, (size_t)(record_total(payload.len) - used));
+	p->held = true;
+	p->location.offset = b->held.len;
+	record_append(&b->held, r, payload);
 }
 
 /* Sends what a batch holds to the pack; the buffer must be empty. */
@@ -355,8 +354,7 @@ static int add_locked(struct committer *c, const struct addition *a, struct erro
 	struct batch *b = register_locked(c, a);
 
 	if (held) {
-		b->entries[b->count - 1].location.offset = b->held.len;
-		hold(b, header, a->payload);
+		hold(b, &a->record, a->payload);
 		return 1;
 	}
 	if (direct) {

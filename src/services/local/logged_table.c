@@ -139,7 +139,7 @@ static int log_change(struct logged_write *w, struct table_change *c, struct err
 	w->changed = true;
 	c->sequence = ++w->sequence;
 	change_encode(&payload, c);
-	record_append(&w->records, w->table->record, buffer_bytes(&payload));
+	record_append_raw(&w->records, w->table->record, buffer_bytes(&payload));
 	return w->records.len < RECORDS_HELD ? 0 : flush_records(w, err);
 }
 

@@ -39,20 +39,26 @@ void record_encode(uint8_t out[RECORD_HEADER_SIZE], const struct record *r)
 	header_check(out + 4, out);
 }
 
-void record_append(struct buffer *out, enum record_kind kind, struct bytes payload)
+void record_append(struct buffer *out, const struct record *r, struct bytes payload)
 {
 	static const uint8_t zeros[RECORD_ALIGN];
 	uint64_t used = RECORD_HEADER_SIZE + payload.len;
+
+	record_encode(buffer_reserve(out, RECORD_HEADER_SIZE), r);
+	out->len += RECORD_HEADER_SIZE;
+	buffer_append(out, payload.ptr, payload.len);
+	buffer_append(out, zeros, (size_t)(record_total(payload.len) - used));
+}
+
+void record_append_raw(struct buffer *out, enum record_kind kind, struct bytes payload)
+{
 	struct record r = {.kind = kind,
 			   .encoding = ENCODING_RAW,
 			   .stored = (uint32_t)payload.len,
 			   .size = payload.len};
 
 	digest_of(&r.digest, payload);
-	record_encode(buffer_reserve(out, RECORD_HEADER_SIZE), &r);
-	out->len += RECORD_HEADER_SIZE;
-	buffer_append(out, payload.ptr, payload.len);
-	buffer_append(out, zeros, (size_t)(record_total(payload.len) - used));
+	record_append(out, &r, payload);
 }
 
 bool record_decode(const uint8_t in[RECORD_HEADER_SIZE], struct record *out)

@@ -57,8 +57,10 @@ static inline uint64_t record_total(uint64_t stored)
 bool record_lengths_valid(uint8_t encoding, uint64_t stored, uint64_t size);
 
 void record_encode(uint8_t out[RECORD_HEADER_SIZE], const struct record *r);
-/* Appends a whole record whose digest is that of its payload. */
-void record_append(struct buffer *out, enum record_kind kind, struct bytes payload);
+/* Appends a whole record, its payload as it is to be stored. */
+void record_append(struct buffer *out, const struct record *r, struct bytes payload);
+/* The same for one that is its payload, with the digest of that. */
+void record_append_raw(struct buffer *out, enum record_kind kind, struct bytes payload);
 /* False when these bytes are no header (damaged, or no record begins here). */
 bool record_decode(const uint8_t in[RECORD_HEADER_SIZE], struct record *out);
 
