@@ -11,11 +11,11 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/moment.h"
 #include "cli/cli.h"
 #include "cli/fd_message.h"
 #include "cli/held.h"
@@ -70,12 +70,10 @@ struct holder {
 	uint64_t restart_at, kill_at, give_up_next_at;
 };
 
+/* Never 0, which stands for no time at all. */
 static uint64_t now_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000 + 1;
+	return moment_now() + 1;
 }
 
 static const char *where(const struct holder *h)

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/io.h"
+#include "base/moment.h"
 #include "rpc/answer.h"
 
 /* Of one message. */
@@ -47,14 +48,6 @@ struct upload {
 	struct hasher *own; /* of what is sent, from when it is alone */
 	struct buffer reply;
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static size_t piece_len(const struct upload *u, uint64_t number)
 {
@@ -210,7 +203,7 @@ static void stop_sender(struct upload *u)
 /* For a moment, or until something changed. */
 static int wait_locked(struct upload *u, uint64_t ms, struct error *err)
 {
-	uint64_t until = now_ms() + MIN(ms, (uint64_t)LOOK_MS);
+	uint64_t until = moment_now() + MIN(ms, (uint64_t)LOOK_MS);
 	struct timespec t = {.tv_sec = (time_t)(until / 1000),
 			     .tv_nsec = (long)(until % 1000) * 1000000};
 
@@ -237,14 +230,14 @@ static bool is_full(const struct upload *u)
 /* Waits for room in the queue, but not for ever; then the sender is alone with the rest. */
 static int await_room(struct upload *u, struct error *err)
 {
-	uint64_t begin = now_ms();
+	uint64_t begin = moment_now();
 	uint64_t patience = PATIENCE * (begin - u->began - u->waited) + PATIENCE_MS;
 	uint64_t waited = u->waited;
 	int rc = 0;
 
 	while (rc == 0 && is_full(u) && waited < patience) {
 		rc = wait_locked(u, patience - waited, err);
-		waited = u->waited + (now_ms() - begin);
+		waited = u->waited + (moment_now() - begin);
 	}
 	u->waited = waited;
 	if (rc == 0 && u->ended && is_out_of_reach(u->rc)) {
@@ -373,7 +366,7 @@ static void upload_init(struct upload *u, const struct file_upload_plan *plan,
 {
 	pthread_condattr_t attr;
 
-	*u = (struct upload){.plan = plan, .watched = watched, .began = now_ms()};
+	*u = (struct upload){.plan = plan, .watched = watched, .began = moment_now()};
 	u->hasher = hasher_new();
 	u->own = hasher_new();
 	u->stop = client_stop_new();

@@ -1,7 +1,8 @@
 #include "transports/patience.h"
 
 #include <sched.h>
-#include <time.h>
+
+#include "base/moment.h"
 
 /* About what a wake-up costs on a virtual machine. */
 #define LINGER_NS 50000u
@@ -15,17 +16,9 @@ void patience_init(struct patience *p)
 	*p = (struct patience){.limit_ns = others ? LINGER_NS : 0};
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 bool patience_lasts(struct patience *p)
 {
-	uint64_t now = now_ns();
+	uint64_t now = moment_now_ns();
 
 	p->since = p->since ? p->since : now;
 	if (now - p->since >= p->limit_ns) {

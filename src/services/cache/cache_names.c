@@ -7,9 +7,9 @@
  */
 
 #include <stdatomic.h>
-#include <time.h>
 
 #include "base/endian.h"
+#include "base/moment.h"
 #include "services/cache/cache_internal.h"
 
 /* For so long after far could not be reached, near answers at once where it can. */
@@ -128,14 +128,6 @@ static void teach_name(struct cache *c, struct bytes name, const struct node *no
 	background_add(c->keeper, &l->job);
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static bool is_unreachable(int rc)
 {
 	return rc == -ERROR_UNAVAILABLE || rc == -ERROR_TIMEOUT;
@@ -147,7 +139,7 @@ static int look_up_far(struct cache *c, struct bytes name, struct root_node *out
 	uint64_t changes = changes_now(c);
 	int rc = root_nodes_lookup(c->far.roots, name, out, err);
 
-	atomic_store(&c->far_failed_at, is_unreachable(rc) ? now_ns() : 0);
+	atomic_store(&c->far_failed_at, is_unreachable(rc) ? (int64_t)moment_now_ns() : 0);
 	if (rc >= 0) {
 		teach_name(c, name, rc > 0 ? &out->node : NULL, changes);
 	}
@@ -160,7 +152,7 @@ static int roots_lookup(struct root_nodes *r, struct bytes name, struct root_nod
 	struct cache *c = cache_of_roots(r);
 	int64_t failed_at = atomic_load(&c->far_failed_at);
 
-	if (failed_at && now_ns() - failed_at < FAR_PAUSE_NS &&
+	if (failed_at && (int64_t)moment_now_ns() - failed_at < FAR_PAUSE_NS &&
 	    root_nodes_lookup(c->near.roots, name, out, NULL) > 0) {
 		return 1;
 	}
