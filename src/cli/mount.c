@@ -347,7 +347,32 @@ static bool set_io(struct mount_run *run, const struct cli_command *command, con
 	return true;
 }
 
-enum { ALLOW_OTHER = SERVE_OPTION_OWN, IO, RESILIENT_ON, RESILIENT_OFF, RESTARTS_OF };
+/* False after a usage message. */
+static bool set_cpu_latency(struct mount_run *run, const struct cli_command *command,
+			    const char *text)
+{
+	static const char *const policies[] = {[CPU_LATENCY_AUTO] = "auto",
+					       [CPU_LATENCY_LOW] = "low",
+					       [CPU_LATENCY_ANY] = "any"};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(policies); i++) {
+		if (strcmp(text, policies[i]) == 0) {
+			run->mount.cpu_latency = (enum cpu_latency_policy)i;
+			return true;
+		}
+	}
+	cli_usage(command, "--cpu-latency takes auto, low or any, not '%s'", text);
+	return false;
+}
+
+enum {
+	ALLOW_OTHER = SERVE_OPTION_OWN,
+	IO,
+	CPU_LATENCY,
+	RESILIENT_ON,
+	RESILIENT_OFF,
+	RESTARTS_OF
+};
 
 static int run_mount(struct cli *cli, const struct cli_command *command, int argc, char **argv)
 {
@@ -356,6 +381,7 @@ static int run_mount(struct cli *cli, const struct cli_command *command, int arg
 		SERVE_LONG_OPTIONS,
 		{"allow-other", no_argument, NULL, ALLOW_OTHER},
 		{"io", required_argument, NULL, IO},
+		{"cpu-latency", required_argument, NULL, CPU_LATENCY},
 		{"foreground", no_argument, NULL, 'f'},
 		{"resilient", no_argument, NULL, RESILIENT_ON},
 		{"no-resilient", no_argument, NULL, RESILIENT_OFF},
@@ -376,6 +402,11 @@ static int run_mount(struct cli *cli, const struct cli_command *command, int arg
 			break;
 		case IO:
 			if (!set_io(&run, command, optarg)) {
+				return EXIT_CODE_USAGE;
+			}
+			break;
+		case CPU_LATENCY:
+			if (!set_cpu_latency(&run, command, optarg)) {
 				return EXIT_CODE_USAGE;
 			}
 			break;
@@ -418,6 +449,10 @@ static const char mount_help[] =
 	"                      or let the kernel read large files where they lie, which\n"
 	"                      needs root and Linux 6.9; auto (the default) passes files\n"
 	"                      through where that can be and large files are many\n"
+	"      --cpu-latency=auto|low|any\n"
+	"                      low: keep idle processors awake while requests come fast,\n"
+	"                      which root can; any: let them sleep; auto (the default):\n"
+	"                      low on virtual machines where waking up takes long\n"
 	"      --allow-other   let other users in\n"
 	"      --resilient     let another process serve the mount when the one that does\n"
 	"                      dies: programs that use it wait a moment; needs Linux 6.9;\n"

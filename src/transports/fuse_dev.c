@@ -12,6 +12,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/moment.h"
 #include "fs/ahead.h"
 #include "transports/fuse_backing.h"
 #include "transports/patience.h"
@@ -36,6 +37,7 @@ struct fuse_dev {
 	struct request_pool *pool;
 	uint8_t *request; /* the reader's */
 	struct patience patience;
+	struct cpu_latency latency;
 	struct fs_reply reply;
 	bool watches_dying;        /* there are interrupted requests */
 	uint64_t dying_checked_ms; /* when it last looked */
@@ -58,6 +60,7 @@ int fuse_dev_new(int fd, struct fs *fs, unsigned threads, struct fuse_dev **out,
 	d->fs = fs;
 	d->threads = MIN(threads, FUSE_DEV_THREADS_MAX) - 1;
 	patience_init(&d->patience);
+	cpu_latency_init(&d->latency, CPU_LATENCY_ANY);
 	d->request = malloc(FS_REQUEST_MAX);
 	if (!d->request || !request_reply_init_ahead(&d->reply, fs)) {
 		fuse_dev_free(d);
@@ -82,9 +85,16 @@ void fuse_dev_free(struct fuse_dev *d)
 		fs_set_backing(d->fs, NULL);
 	}
 	close(d->fd);
+	cpu_latency_done(&d->latency);
 	free(d->request);
 	request_reply_done(&d->reply);
 	free(d);
+}
+
+void fuse_dev_set_cpu_latency(struct fuse_dev *d, enum cpu_latency_policy policy)
+{
+	cpu_latency_done(&d->latency);
+	cpu_latency_init(&d->latency, policy);
 }
 
 int fuse_dev_descriptor(const struct fuse_dev *d)
@@ -307,17 +317,9 @@ static void serve_one(struct fuse_dev *d, struct bytes request)
 	}
 }
 
-static uint64_t monotonic_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 static void release_dying(struct fuse_dev *d)
 {
-	uint64_t now = monotonic_ms();
+	uint64_t now = moment_now();
 
 	if (now - d->dying_checked_ms >= DYING_INTERVAL_MS) {
 		d->dying_checked_ms = now;
@@ -326,11 +328,21 @@ static void release_dying(struct fuse_dev *d)
 	}
 }
 
-/* Asker: a request is in d->request; 0: unmounted, or stopped. */
-static int read_request(struct fuse_dev *d, struct bytes *request, struct error *err)
+/* A signal ends it, as fuse_dev_stop() wants. */
+static void sleep_until_asked(struct fuse_dev *d)
 {
 	struct pollfd p = {.fd = d->fd, .events = POLLIN};
 
+	if (d->latency.low && poll(&p, 1, CPU_LATENCY_LINGER_MS) != 0) {
+		return;
+	}
+	cpu_latency_rest(&d->latency);
+	poll(&p, 1, d->watches_dying ? DYING_INTERVAL_MS : -1);
+}
+
+/* Asker: a request is in d->request; 0: unmounted, or stopped. */
+static int read_request(struct fuse_dev *d, struct bytes *request, struct error *err)
+{
 	patience_renew(&d->patience);
 	while (!atomic_load(&d->stop)) {
 		if (d->watches_dying) {
@@ -339,6 +351,7 @@ static int read_request(struct fuse_dev *d, struct bytes *request, struct error 
 		ssize_t n = read(d->fd, d->request, FS_REQUEST_MAX);
 
 		if (n >= 0) {
+			cpu_latency_count(&d->latency);
 			*request = bytes_of(d->request, (size_t)n);
 			return 1;
 		}
@@ -347,9 +360,8 @@ static int read_request(struct fuse_dev *d, struct bytes *request, struct error 
 			if (fs_ahead_prepare(d->reply.ahead)) {
 				continue;
 			}
-			/* A signal ends it, as fuse_dev_stop() wants. */
 			if (!patience_lasts(&d->patience)) {
-				poll(&p, 1, d->watches_dying ? DYING_INTERVAL_MS : -1);
+				sleep_until_asked(d);
 			}
 			continue;
 		case EINTR:

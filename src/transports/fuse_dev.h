@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "fs/fs.h"
+#include "transports/cpu_latency.h"
 
 #define FUSE_DEV_THREADS_MAX 64u
 
@@ -26,6 +27,9 @@ void fuse_dev_free(struct fuse_dev *d);
 
 /* It stays d's. */
 int fuse_dev_descriptor(const struct fuse_dev *d);
+
+/* Before run. Without it processors sleep whenever they are idle. */
+void fuse_dev_set_cpu_latency(struct fuse_dev *d, enum cpu_latency_policy policy);
 
 /* Before the handshake, or fs_resume(): lets the file system pass files through
  * (fuse_backing.h). */

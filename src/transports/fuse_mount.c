@@ -262,6 +262,9 @@ int fuse_mount_new(struct fs *fs, const struct fuse_mount_options *o, struct fus
 		rc = fuse_dev_new(fd, fs, o->threads, &m->dev, err);
 	}
 	if (rc == 0) {
+		fuse_dev_set_cpu_latency(m->dev, o->cpu_latency);
+	}
+	if (rc == 0) {
 		rc = begin_session(m->dev, fs, options.io, err);
 	}
 	if (rc != 0) {
@@ -297,6 +300,9 @@ int fuse_mount_take_over(struct fs *fs, const struct fuse_mount_options *o, int 
 
 	if (rc == 0) {
 		rc = fuse_dev_new(fd, fs, o->threads, &m->dev, err);
+	}
+	if (rc == 0) {
+		fuse_dev_set_cpu_latency(m->dev, o->cpu_latency);
 	}
 	if (rc == 0) {
 		rc = resume_session(m->dev, fs, err);

@@ -6,6 +6,7 @@
  */
 
 #include "fs/fs.h"
+#include "transports/cpu_latency.h"
 
 enum fuse_mount_io {
 	FUSE_MOUNT_CACHED, /* files are read through this program and cached by the kernel */
@@ -20,6 +21,7 @@ struct fuse_mount_options {
 	unsigned threads;   /* 0: default */
 	bool allow_other;
 	enum fuse_mount_io io;
+	enum cpu_latency_policy cpu_latency;
 };
 
 struct fuse_mount;
@@ -29,8 +31,8 @@ int fuse_mount_new(struct fs *fs, const struct fuse_mount_options *o, struct fus
 		   struct error *err);
 /*
  * Goes on with the mount of another server, which has ended: fd is its open /dev/fuse, which is
- * taken over; the session is in memory that fs keeps (fs_keep). Of the options, mountpoint and
- * threads count. When it fails, the mount is still there.
+ * taken over; the session is in memory that fs keeps (fs_keep). Of the options, mountpoint,
+ * threads and cpu_latency count. When it fails, the mount is still there.
  */
 int fuse_mount_take_over(struct fs *fs, const struct fuse_mount_options *o, int fd,
 			 struct fuse_mount **out, struct error *err);

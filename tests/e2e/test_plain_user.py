@@ -1,4 +1,5 @@
 """Without privileges: everything through fusermount3."""
+import contextlib
 import os
 import shutil
 import signal
@@ -62,16 +63,28 @@ def user(folder, sanitizer_folder):
     return User(folder)
 
 
-@pytest.fixture
-def user_mount(user, folder):
-    store = type("UserStore", (), {"path": user.store_path})
-    made = Mount(store, user.mountpoint, ["--list-root"], folder / "user.log",
+@contextlib.contextmanager
+def mounted(user, folder, *args):
+    made = Mount(user, user.mountpoint, ["--list-root", *args], folder / "user.log",
                  prefix=as_user(home=user.home), program=user.program)
     made.wait_ready()
     yield made
     clean = made.clean_up()
     print(f"---- daemon of the plain user: exit {made.code}\n{made.log()}")
     assert clean
+
+
+@pytest.fixture
+def user_mount(user, folder):
+    with mounted(user, folder) as made:
+        yield made
+
+
+def test_processors_may_sleep(user, folder):
+    """Keeping them awake is for root; a mount goes without."""
+    with mounted(user, folder, "--cpu-latency=low", "-v") as m:
+        assert user.run("find", m, "-type", "f").code == 0
+        assert "processors are not kept awake: /dev/cpu_dma_latency" in m.log()
 
 
 def test_mount_and_read(user, user_mount):
