@@ -2,6 +2,7 @@
 
 #include <stdatomic.h>
 
+#include "services/local/direct_reader.h"
 #include "services/local/large_file.h"
 
 struct local_blobs {
@@ -105,6 +106,17 @@ static int read_packed_part(struct local_store *s, const struct location *l,
 	return rc;
 }
 
+static int read_large(struct local_view *view, struct cached_file *f, const struct location *l,
+		      void *buf, size_t len, uint64_t offset, unsigned how, struct error *err)
+{
+	struct local_store *s = view->store;
+	/* A stage's files were written just now. */
+	int rc = view->below ? 0
+			     : direct_reader_read(s->direct, f, l, buf, len, offset, how, err);
+
+	return rc == 0 ? large_file_read(s, f, l, buf, len, offset, how, err) : MIN(rc, 0);
+}
+
 /* The range lies inside of the blob. */
 static int read_located(struct local_view *view, const struct location *l,
 			const struct digest *digest, uint64_t offset, void *buf, size_t len,
@@ -120,7 +132,7 @@ static int read_located(struct local_view *view, const struct location *l,
 	int rc = large_file_open(view, digest, l, &f, err);
 
 	if (rc == 0) {
-		rc = large_file_read(view->store, f, l, buf, len, offset, how, err);
+		rc = read_large(view, f, l, buf, len, offset, how, err);
 		file_cache_release(view->files, f);
 	}
 	return rc;

@@ -18,6 +18,9 @@ struct cached_file {
 	unsigned refs;  /* guarded by the cache's lock */
 	uint64_t used;  /* likewise */
 	bool forgotten; /* likewise; nobody finds it any more */
+	/* Of large blobs: how many bytes were read in order, and up to where; guarded by the
+	 * lock of the direct reader. */
+	uint64_t run, run_end;
 	struct cached_file *next;
 };
 

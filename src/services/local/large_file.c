@@ -515,6 +515,20 @@ static int verify_groups(struct local_store *s, const struct cached_file *f,
 	return rc;
 }
 
+int large_file_verify(struct local_store *s, const struct cached_file *f,
+		      const struct location *l, uint8_t *data, size_t len, uint64_t offset,
+		      struct error *err)
+{
+	const struct wide_read r = {.first = offset / OUTBOARD_GROUP,
+				    .last = (offset + len - 1) / OUTBOARD_GROUP,
+				    .buf = data,
+				    .len = len,
+				    .offset = offset,
+				    .size = l->size};
+
+	return verify_groups(s, f, l, &r, 0, err);
+}
+
 static void copy_edges(const struct wide_read *r)
 {
 	uint64_t end = r->offset + r->len;

@@ -34,6 +34,10 @@ int large_file_open(struct local_view *v, const struct digest *digest, const str
  */
 int large_file_outboard(struct local_store *s, const struct location *l, uint64_t first,
 			size_t count, uint8_t *values, struct error *err);
+/* Verifies whole groups that were read, of which only the blob's last may be shorter. */
+int large_file_verify(struct local_store *s, const struct cached_file *f,
+		      const struct location *l, uint8_t *data, size_t len, uint64_t offset,
+		      struct error *err);
 /* Reads a range and verifies every group it touches. offset + len lies inside the blob. */
 int large_file_read(struct local_store *s, struct cached_file *f, const struct location *l,
 		    void *buf, size_t len, uint64_t offset, unsigned flags, struct error *err);

@@ -65,6 +65,7 @@ struct local_store {
 	struct lease lease;
 	struct codec_pool codecs;
 	struct local_view view;
+	struct direct_reader *direct;
 	struct recent_blob recent[RECENT_BLOBS];
 	_Atomic bool file_folders[256]; /* their names in files/ are durable */
 };

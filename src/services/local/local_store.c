@@ -12,6 +12,7 @@
 
 #include "base/disk.h"
 #include "base/io.h"
+#include "services/local/direct_reader.h"
 #include "services/local/format_file.h"
 #include "services/local/local_internal.h"
 #include "services/local/local_stage.h"
@@ -280,6 +281,7 @@ static int open_parts(struct local_store *s, unsigned flags, struct error *err)
 
 void local_store_free(struct local_store *s)
 {
+	direct_reader_free(s->direct);
 	if (s->opened) {
 		committer_done(&s->committer);
 	}
@@ -379,6 +381,7 @@ static int open_locked(struct local_store **out, const char *path, unsigned flag
 				      .committer = &s->committer,
 				      .scratch = &s->scratch,
 				      .files = &s->files};
+	s->direct = direct_reader_new(s);
 	s->opened = true;
 	s->seen.ops = &local_seen_ops;
 	s->next_open = open_stores;
