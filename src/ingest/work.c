@@ -221,13 +221,28 @@ static struct work_dir *take(struct work *w, void *worker, struct work_span *spa
 	}
 }
 
+/* Lock held, but not meanwhile. */
+static void drain(struct work *w, struct work_dir *d)
+{
+	d->drained = true;
+	/* So that nobody else finishes it. */
+	d->running++;
+	pthread_mutex_unlock(&w->lock);
+	w->options->ops->drained(d);
+	pthread_mutex_lock(&w->lock);
+	d->running--;
+}
+
 /* Finishes d and every directory above that waited for nothing else. Lock held. */
 static void settle(struct work *w, void *worker, struct work_dir *d)
 {
 	const struct work_ops *ops = w->options->ops;
 
 	while (!has_pieces(d) && !d->running) {
-		ops->drained(d);
+		if (d->children && !d->drained) {
+			drain(w, d);
+			continue;
+		}
 		if (d->children || atomic_load(&w->failed)) {
 			return;
 		}

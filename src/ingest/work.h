@@ -36,6 +36,7 @@ struct work_dir {
 	size_t taken;
 	size_t running;
 	size_t children;
+	bool drained;
 	size_t *deferred;
 	size_t deferred_count;
 	size_t deferred_capacity;
@@ -59,7 +60,7 @@ struct work_ops {
 	 * NULL.
 	 */
 	int (*flush)(struct work *w, void *worker, struct error *err);
-	/* All items are done, children may not be. Called with the lock held: only closes. */
+	/* All items are done, but not all children, which need nothing of it but its name. */
 	void (*drained)(struct work_dir *d);
 	/* All items and all children are done. */
 	int (*finish)(void *worker, struct work_dir *d, struct error *err);
