@@ -106,17 +106,15 @@ bool pack_header_valid(const uint8_t in[PACK_HEADER_SIZE], uint64_t number,
  */
 static uint16_t location_check(const uint8_t location[LOCATION_SIZE])
 {
-	/* What four zero bits behind each value of four bits leave. */
-	static const uint16_t table[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5,
-					   0x60c6, 0x70e7, 0x8108, 0x9129, 0xa14a, 0xb16b,
-					   0xc18c, 0xd1ad, 0xe1ce, 0xf1ef};
 	unsigned crc = 0xffff;
 
 	for (size_t i = 0; i < LOCATION_SIZE; i++) {
 		unsigned byte = i == 2 || i == 3 ? 0u : location[i];
+		unsigned top = (crc >> 8) ^ byte;
 
-		crc = ((crc << 4) & 0xffffu) ^ table[(crc >> 12) ^ (byte >> 4)];
-		crc = ((crc << 4) & 0xffffu) ^ table[(crc >> 12) ^ (byte & 15u)];
+		/* A byte at a time, as the polynomial's few bits allow without a table. */
+		top ^= top >> 4;
+		crc = ((crc << 8) ^ (top << 12) ^ (top << 5) ^ top) & 0xffffu;
 	}
 	/* Zero stands for none: locations of older programs. */
 	return crc ? (uint16_t)crc : 0xffff;
