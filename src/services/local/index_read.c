@@ -187,18 +187,14 @@ static int find(struct index *ix, enum index_table table, struct bytes key, stru
 	return rc;
 }
 
-/* Asker, of a value that was found. */
-static int copy_value(enum index_table table, struct bytes v, void *value, size_t size,
-		      struct error *err)
+/* Of a value that was found. */
+static int check_size(enum index_table table, size_t found, size_t size, struct error *err)
 {
-	if (v.len != size) {
-		return error_set(
-			err, ERROR_CORRUPT,
-			"the index of the store is damaged (table %s: a value of %zu bytes)",
-			index_table_name(table), v.len);
-	}
-	memcpy(value, v.ptr, size);
-	return 1;
+	return found == size ? 0
+			     : error_set(err, ERROR_CORRUPT,
+					 "the index of the store is damaged (table %s: a value "
+					 "of %zu bytes)",
+					 index_table_name(table), found);
 }
 
 int index_get(struct index *ix, enum index_table table, struct bytes key, void *value,
@@ -209,10 +205,66 @@ int index_get(struct index *ix, enum index_table table, struct bytes key, void *
 	int rc = find(ix, table, key, &l, &v, err);
 
 	if (rc > 0) {
-		rc = copy_value(table, v, value, size, err);
+		rc = check_size(table, v.len, size, err);
+		if (rc == 0) {
+			memcpy(value, v.ptr, size);
+			rc = 1;
+		}
 	}
 	buffer_done(&l.large);
 	return rc;
+}
+
+/* Keys of one size that LMDB is asked for one after the other, and copies of what it has. */
+struct lookups {
+	const struct table_read *read;
+	MDB_cursor *cursor;
+	const uint8_t *keys;
+	size_t key_size;
+	size_t count;
+	uint8_t *values;
+	size_t value_size;
+	bool *found;
+	size_t found_size; /* of the value that was found last; a wrong one ends it */
+	int rc;            /* of LMDB */
+};
+
+static void look_up_one(struct lookups *l, size_t i)
+{
+	MDB_val k = val_of(bytes_of(l->keys + i * l->key_size, l->key_size)), v;
+	int rc = mdb_cursor_get(l->cursor, &k, &v, MDB_SET);
+
+	if (rc) {
+		l->rc = rc == MDB_NOTFOUND ? 0 : rc;
+		return;
+	}
+	l->found_size = v.mv_size;
+	if (v.mv_size == l->value_size) {
+		memcpy(l->values + i * l->value_size, v.mv_data, l->value_size);
+		l->found[i] = true;
+	}
+}
+
+/* A cursor looks first at the page where it found the key before. */
+static void run_lookups(void *context)
+{
+	struct lookups *l = context;
+
+	l->rc = mdb_cursor_open(l->read->txn, l->read->dbi, &l->cursor);
+	for (size_t i = 0; l->rc == 0 && l->found_size == l->value_size && i < l->count; i++) {
+		look_up_one(l, i);
+	}
+}
+
+static int look_up_all(struct lookups *l, enum index_table table, struct error *err)
+{
+	if (!index_guarded(run_lookups, l)) {
+		return index_pages_lie(err);
+	}
+	if (l->rc) {
+		return index_lmdb_error(err, l->rc, "read");
+	}
+	return check_size(table, l->found_size, l->value_size, err);
 }
 
 int index_get_many(struct index *ix, enum index_table table, const uint8_t *keys,
@@ -220,30 +272,28 @@ int index_get_many(struct index *ix, enum index_table table, const uint8_t *keys
 		   bool *found, struct error *err)
 {
 	struct table_read r;
-	struct lookup l = {.read = &r, .op = MDB_SET};
+	struct lookups l = {
+		.read = &r,
+		.keys = keys,
+		.key_size = key_size,
+		.count = count,
+		.values = values,
+		.value_size = value_size,
+		.found = found,
+		.found_size = value_size,
+	};
 	int rc = table_read_begin(ix, table, &r, err);
 
 	memset(found, 0, count * sizeof(*found));
 	if (rc <= 0) {
 		return rc;
 	}
-	/* A cursor looks first at the page where it found the key before. */
-	rc = open_cursor(&r, &l.cursor, err);
-	for (size_t i = 0; rc >= 0 && i < count; i++) {
-		l.key = val_of(bytes_of(keys + i * key_size, key_size));
-		rc = look_up(&l, err);
-		if (rc > 0) {
-			rc = copy_value(table, l.value, values + i * value_size, value_size,
-					err);
-		}
-		found[i] = rc > 0;
-	}
+	rc = look_up_all(&l, table, err);
 	if (l.cursor) {
 		mdb_cursor_close(l.cursor);
 	}
 	read_end(ix, r.txn);
-	buffer_done(&l.large);
-	return MIN(rc, 0);
+	return rc;
 }
 
 int index_get_append(struct index *ix, enum index_table table, struct bytes key,
