@@ -60,32 +60,6 @@ static void count_known(struct ingest_stats *stats, const struct node *node)
 	atomic_fetch_add_explicit(&stats->files, 1, memory_order_relaxed);
 }
 
-/*
- * What was seen may be in the store no more: a collection of garbage takes blobs first, what is
- * known of files later, and may be killed in between.
- */
-static void forget_collected(struct blob_service *blobs, const struct seen_value *seen,
-			     bool *found, size_t count)
-{
-	struct digest digests[INGEST_KNOWN_MAX];
-	bool missing[INGEST_KNOWN_MAX];
-	size_t place[INGEST_KNOWN_MAX], asked = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		if (found[i]) {
-			digests[asked] = seen[i].digest;
-			place[asked++] = i;
-		}
-	}
-	/* Who cannot tell reads them again. */
-	bool known = asked == 0 ||
-		     blob_service_find_missing(blobs, digests, asked, missing, NULL) == 0;
-
-	for (size_t i = 0; i < asked; i++) {
-		found[place[i]] = known && !missing[i];
-	}
-}
-
 void ingest_find_seen(struct ingest_worker *w, int dirfd, struct ingest_known *known,
 		      size_t count)
 {
@@ -112,7 +86,6 @@ void ingest_find_seen(struct ingest_worker *w, int dirfd, struct ingest_known *k
 	    seen_cache_lookup(in->store->seen, keys, asked, seen, found, NULL) < 0) {
 		return;
 	}
-	forget_collected(in->store->blobs, seen, found, asked);
 	for (size_t i = 0; i < asked; i++) {
 		struct ingest_known *k = &known[place[i]];
 

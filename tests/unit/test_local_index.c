@@ -281,6 +281,32 @@ static void test_location_check(void **state unused)
 	}
 }
 
+/* A file whose blob nobody could find is to be read again. */
+static void test_seen_with_damaged_location(void **state unused)
+{
+	struct seen_key keys[2] = {{1, 2}, {1, 3}};
+	struct seen_value seen[2] = {{.size = 5000}, {.size = 6000}}, out[2];
+	struct error err = {0};
+	bool found[2];
+	struct store s;
+
+	open_store(&s, STORE_CREATE);
+	seen[0].digest = put_blob(&s, 5000, 1);
+	seen[1].digest = put_blob(&s, 6000, 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(seen_cache_remember(s.seen, &keys[i], &seen[i], &err), 0);
+	}
+	assert_int_equal(store_sync(&s, &err), 0);
+	store_close(&s);
+	raw_index_damage("blobs", digest_bytes(&seen[0].digest), LOCATION_SIZE - 1);
+
+	open_store(&s, 0);
+	assert_int_equal(seen_cache_lookup(s.seen, keys, 2, out, found, &err), 0);
+	assert_true(!found[0] && found[1]);
+	assert_true(digest_equal(&out[1].digest, &seen[1].digest));
+	store_close(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -290,6 +316,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_damaged_sequence, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_table, setup, teardown),
 		cmocka_unit_test(test_location_check),
+		cmocka_unit_test_setup_teardown(test_seen_with_damaged_location, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -83,6 +83,9 @@ typedef void (*index_visit_damaged)(void *context, struct bytes key, const struc
 int index_scan_damaged(struct index *ix, enum index_table table, index_visit visit,
 		       index_visit_damaged damaged, void *context, struct error *err);
 
+/* A number that grows with every commit, of whatever process: which state is read now. */
+int index_state(struct index *ix, uint64_t *out, struct error *err);
+
 /* The number of entries, without looking at them. */
 int index_count(struct index *ix, enum index_table table, uint64_t *out, struct error *err);
 

@@ -408,6 +408,18 @@ int index_scan_damaged(struct index *ix, enum index_table table, index_visit vis
 	return run_scan(&s, bytes_of(NULL, 0), err);
 }
 
+int index_state(struct index *ix, uint64_t *out, struct error *err)
+{
+	MDB_txn *txn = NULL;
+	int rc = read_begin(ix, &txn, err);
+
+	if (rc == 0) {
+		*out = mdb_txn_id(txn);
+		read_end(ix, txn);
+	}
+	return rc;
+}
+
 struct counting {
 	struct table_read read;
 	MDB_stat stat;

@@ -9,6 +9,7 @@
 #include "services/local/index.h"
 #include "services/local/lease.h"
 #include "services/local/local_store.h"
+#include "services/local/presence.h"
 #include "services/local/record.h"
 #include "services/local/scratch.h"
 
@@ -64,6 +65,7 @@ struct local_store {
 	struct scratch scratch;
 	struct lease lease;
 	struct codec_pool codecs;
+	struct presence presence;
 	struct local_view view;
 	struct direct_reader *direct;
 	struct recent_blob recent[RECENT_BLOBS];

@@ -289,6 +289,7 @@ void local_store_free(struct local_store *s)
 	scratch_done(&s->scratch, s->dirfd);
 	lease_done(&s->lease);
 	codec_pool_done(&s->codecs);
+	presence_done(&s->presence);
 	file_cache_done(&s->packs);
 	file_cache_done(&s->files);
 	for (size_t i = 0; i < RECENT_BLOBS; i++) {
@@ -317,6 +318,7 @@ static struct local_store *local_store_new(const char *path, unsigned flags)
 	scratch_init(&s->scratch);
 	lease_init(&s->lease, flags & STORE_LONG_LIVED);
 	codec_pool_init(&s->codecs);
+	presence_init(&s->presence);
 	/* A quarter of what the process may have open; several stores may be. */
 	file_cache_init(&s->packs, MIN(open_file_limit() / 8 + 1, PACKS_OPEN_MAX));
 	file_cache_init(&s->files, MIN(open_file_limit() / 8 + 1, FILES_OPEN_MAX));

@@ -26,22 +26,23 @@ static void decode_value(struct seen_value *out, const uint8_t in[SEEN_VALUE_SIZ
 	memcpy(out->digest.bytes, in + 24, DIGEST_SIZE);
 }
 
-/* A blob may be gone, damaged or as garbage: then it has to be read again. */
+/*
+ * A blob may be gone, damaged or as garbage: then it has to be read again. Whoever takes blobs
+ * away forgets later where they were seen, and may be killed in between.
+ */
 static int leave_out_absent(struct local_store *s, const struct seen_value *values,
 			    size_t count, bool *found, struct error *err)
 {
-	uint8_t keys[SEEN_KEYS_MAX][DIGEST_SIZE], locations[SEEN_KEYS_MAX][LOCATION_SIZE];
+	struct digest digests[SEEN_KEYS_MAX];
 	bool there[SEEN_KEYS_MAX];
 	size_t asked = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		if (found[i]) {
-			memcpy(keys[asked++], values[i].digest.bytes, DIGEST_SIZE);
+			digests[asked++] = values[i].digest;
 		}
 	}
-	int rc = asked ? index_get_many(s->index, INDEX_BLOBS, keys[0], DIGEST_SIZE, asked,
-					locations[0], LOCATION_SIZE, there, err)
-		       : 0;
+	int rc = asked ? presence_find(&s->presence, s->index, digests, asked, there, err) : 0;
 
 	for (size_t i = 0, k = 0; rc == 0 && i < count; i++) {
 		/* The empty blob is in no index. */
