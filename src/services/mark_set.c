@@ -24,7 +24,12 @@ static int map_slots(size_t capacity, struct mark_slot **out, struct error *err)
 	if (__builtin_mul_overflow(capacity, sizeof(struct mark_slot), &len)) {
 		errno = ENOMEM;
 	} else {
-		p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		/*
+		 * All at once: objects go anywhere, so that few of them need all pages. Each is
+		 * looked for before it is added, which would be two faults for a page.
+		 */
+		p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	}
 	if (p == MAP_FAILED) {
 		return error_set_errno(err, errno, "cannot mark %zu objects", capacity);

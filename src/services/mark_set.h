@@ -9,8 +9,7 @@
 #include "castore/node.h"
 
 struct mark_set {
-	struct mark_slot
-		*slots; /* anonymous memory: pages that were never touched cost nothing */
+	struct mark_slot *slots; /* anonymous memory */
 	size_t capacity;
 	size_t count;
 };
