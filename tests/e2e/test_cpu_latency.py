@@ -1,6 +1,7 @@
 """Processors are kept awake while requests come fast, and no longer."""
 import itertools
 import os
+import pathlib
 import struct
 
 import pytest
@@ -60,6 +61,20 @@ def test_never(tree, mount):
     m = mount(tree, "--cpu-latency=any")
     ask_fast(m, map(str, range(200)))
     assert demands(m) == 0
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not os.path.exists(DEVICE), reason=f"there is no {DEVICE}")
+def test_auto(tree, mount):
+    """Only where an idle processor is the hypervisor's, and there are few of them."""
+    try:
+        driver = pathlib.Path("/sys/devices/system/cpu/cpuidle/current_driver").read_text().strip()
+    except FileNotFoundError:
+        driver = None
+    wanted = driver == "haltpoll" and os.cpu_count() <= 16
+    m = mount(tree)
+    assert (m / "tree" / "file").read_text() == "content"
+    assert demands(m) == wanted
 
 
 def test_other_words(tree, tmp_path):
