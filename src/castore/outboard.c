@@ -286,16 +286,25 @@ bool outboard_verify_span(uint64_t size, uint64_t span, const uint8_t *span_valu
 	return memcmp(values, span_value, VALUE) == 0;
 }
 
+bool outboard_verify_groups(uint64_t size, uint64_t first, const uint8_t *values,
+			    struct bytes data)
+{
+	uint8_t found[CHUNKS_PER_SPAN * DIGEST_SIZE];
+	uint64_t start = first * OUTBOARD_GROUP;
+
+	if (size <= OUTBOARD_GROUP || start >= size || data.len == 0 ||
+	    data.len > MIN(OUTBOARD_SPAN, size - start) ||
+	    (data.len % OUTBOARD_GROUP != 0 && data.len != size - start)) {
+		return false;
+	}
+	size_t count = group_values(found, data, first * CHUNKS_PER_GROUP);
+
+	return memcmp(found, values, count * VALUE) == 0;
+}
+
 bool outboard_verify_group(uint64_t size, uint64_t group, const uint8_t *group_value,
 			   struct bytes data)
 {
-	uint8_t values[CHUNKS_PER_GROUP * DIGEST_SIZE];
-	uint64_t start = group * OUTBOARD_GROUP;
-
-	if (size <= OUTBOARD_GROUP || start >= size ||
-	    data.len != MIN(OUTBOARD_GROUP, size - start)) {
-		return false;
-	}
-	group_values(values, data, group * CHUNKS_PER_GROUP);
-	return memcmp(values, group_value, VALUE) == 0;
+	return data.len <= OUTBOARD_GROUP &&
+	       outboard_verify_groups(size, group, group_value, data);
 }

@@ -61,6 +61,13 @@ bool outboard_verify_span(uint64_t size, uint64_t span, const uint8_t *span_valu
 			  const uint8_t *groups);
 
 /*
+ * True when data is the content of the groups from number `first` on, whose values these are:
+ * whole groups, but the last of the blob, and at most a span of them. Faster than one by one.
+ */
+bool outboard_verify_groups(uint64_t size, uint64_t first, const uint8_t *values,
+			    struct bytes data);
+
+/*
  * True when data is the content of group number `group` (its full length: OUTBOARD_GROUP, or
  * what is left for the last).
  */

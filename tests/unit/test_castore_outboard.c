@@ -333,6 +333,40 @@ static void test_damaged_content(void **state unused)
 	}
 }
 
+static bool verify_groups(const struct built *b, uint64_t first, struct bytes content)
+{
+	return outboard_verify_groups(b->size, first, b->groups + first * DIGEST_SIZE, content);
+}
+
+static void test_many_groups(void **state unused)
+{
+	const size_t many[] = {2, 3, 17, 63, 64};
+	struct built b;
+
+	build(&b, 2 * MIB + 100);
+	const uint64_t count = outboard_group_count(b.size);
+
+	for (size_t i = 0; i < ARRAY_SIZE(many); i++) {
+		for (uint64_t first = 0; first < count; first += 5) {
+			size_t at = (size_t)(first * OUTBOARD_GROUP);
+			size_t len = MIN(many[i] * OUTBOARD_GROUP, b.size - at);
+
+			assert_true(verify_groups(&b, first, bytes_of(data + at, len)));
+			flip(data + at, (len - 1) * 8);
+			assert_false(verify_groups(&b, first, bytes_of(data + at, len)));
+			flip(data + at, (len - 1) * 8);
+		}
+	}
+	/* No whole groups, more than a span of them, and more than there are. */
+	assert_false(verify_groups(&b, 0, bytes_of(data, 2 * OUTBOARD_GROUP - 1)));
+	assert_false(verify_groups(&b, 0, bytes_of(data, 65 * OUTBOARD_GROUP)));
+	assert_false(verify_groups(
+		&b, count - 2,
+		bytes_of(data + (count - 2) * OUTBOARD_GROUP, 2 * OUTBOARD_GROUP)));
+	assert_false(verify_groups(&b, 0, bytes_of(data, 0)));
+	buffer_done(&b.outboard);
+}
+
 /* Right content at a wrong place or of a wrong length. */
 static void test_misplaced_content(void **state unused)
 {
@@ -404,6 +438,7 @@ int main(void)
 		cmocka_unit_test(test_damaged_spans),
 		cmocka_unit_test(test_damaged_groups),
 		cmocka_unit_test(test_damaged_content),
+		cmocka_unit_test(test_many_groups),
 		cmocka_unit_test(test_misplaced_content),
 		cmocka_unit_test(test_wrong_size),
 		cmocka_unit_test(test_small_blobs_have_none),

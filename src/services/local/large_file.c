@@ -447,23 +447,105 @@ static uint8_t *group_place(const struct wide_read *r, uint64_t group, size_t *l
 	return end > r->offset + r->len ? r->tail : r->buf + (start - r->offset);
 }
 
+/*
+ * Where the bytes of this group are, and of those behind it that lie side by side with it, up
+ * to `last`. Goes on to the first that does not.
+ */
+static uint8_t *run_place(const struct wide_read *r, uint64_t *group, uint64_t last,
+			  size_t *len)
+{
+	uint8_t *at = group_place(r, *group, len);
+	size_t more;
+
+	while (++*group <= last && group_place(r, *group, &more) == at + *len) {
+		*len += more;
+	}
+	return at;
+}
+
 static int read_groups(int fd, const struct wide_read *r, unsigned flags, struct error *err)
 {
-	uint64_t group = r->first;
 	int rc = 0;
 
-	while (rc == 0 && group <= r->last) {
-		size_t len, more;
-		uint8_t *at = group_place(r, group, &len);
+	for (uint64_t group = r->first; rc == 0 && group <= r->last;) {
 		uint64_t start = group * OUTBOARD_GROUP;
+		size_t len;
+		uint8_t *at = run_place(r, &group, r->last, &len);
 
-		/* Groups that land side by side are read as one. */
-		for (group++; group <= r->last; group++, len += more) {
-			if (group_place(r, group, &more) != at + len) {
-				break;
-			}
-		}
 		rc = local_pread(fd, at, len, start, flags, "a large blob", err);
+	}
+	return rc;
+}
+
+/* The values of a span's groups, as the pack has them. */
+struct span_values {
+	uint64_t first; /* group */
+	uint8_t values[GROUPS_PER_SPAN * DIGEST_SIZE];
+};
+
+static int read_span_values(struct span_values *v, int pack, const struct cached_file *f,
+			    const struct location *l, uint64_t span, unsigned flags,
+			    struct error *err)
+{
+	uint64_t base =
+		l->offset + RECORD_HEADER_SIZE + outboard_span_count(l->size) * DIGEST_SIZE;
+
+	v->first = span * GROUPS_PER_SPAN;
+	size_t count = (size_t)MIN(GROUPS_PER_SPAN, outboard_group_count(l->size) - v->first);
+	int rc = local_pread(pack, v->values, count * DIGEST_SIZE,
+			     base + v->first * DIGEST_SIZE, flags, "an outboard", err);
+
+	if (rc == 0 &&
+	    !outboard_verify_span(l->size, span, f->spans + span * DIGEST_SIZE, v->values)) {
+		rc = error_set(err, ERROR_CORRUPT, "the outboard of %s in pack %08x is damaged",
+			       digest_text(&f->key), l->pack);
+	}
+	return rc;
+}
+
+/* Of groups that do not have their values: the first that does not. */
+static int damaged_group(const struct local_store *s, const struct cached_file *f,
+			 const struct span_values *v, uint64_t group, struct bytes data,
+			 struct error *err)
+{
+	char name[LOCAL_NAME_SIZE];
+	size_t at = 0, len = (size_t)MIN(OUTBOARD_GROUP, data.len);
+
+	while (at + len < data.len &&
+	       outboard_verify_group(f->size, group,
+				     v->values + (group - v->first) * DIGEST_SIZE,
+				     bytes_of(data.ptr + at, len))) {
+		group++;
+		at += len;
+		len = (size_t)MIN(OUTBOARD_GROUP, data.len - at);
+	}
+	uint64_t start = group * OUTBOARD_GROUP;
+
+	local_file_name(name, &f->key);
+	return error_set(err, ERROR_CORRUPT,
+			 "%s/%s is damaged between bytes %llu and %llu (blob %s)", s->path,
+			 name, (unsigned long long)start, (unsigned long long)(start + len),
+			 digest_text(&f->key));
+}
+
+/* The groups of a read that are in this span. */
+static int verify_span_groups(const struct local_store *s, const struct cached_file *f,
+			      const struct span_values *v, const struct wide_read *r,
+			      struct error *err)
+{
+	uint64_t last = MIN(r->last, v->first + GROUPS_PER_SPAN - 1);
+	int rc = 0;
+
+	for (uint64_t group = MAX(r->first, v->first); rc == 0 && group <= last;) {
+		uint64_t first = group;
+		size_t len;
+		const uint8_t *at = run_place(r, &group, last, &len);
+
+		if (!outboard_verify_groups(f->size, first,
+					    v->values + (first - v->first) * DIGEST_SIZE,
+					    bytes_of(at, len))) {
+			rc = damaged_group(s, f, v, first, bytes_of(at, len), err);
+		}
 	}
 	return rc;
 }
@@ -472,43 +554,16 @@ static int verify_groups(struct local_store *s, const struct cached_file *f,
 			 const struct location *l, const struct wide_read *r, unsigned flags,
 			 struct error *err)
 {
-	uint8_t values[GROUPS_PER_SPAN * DIGEST_SIZE];
-	uint64_t groups = outboard_group_count(l->size);
-	uint64_t base =
-		l->offset + RECORD_HEADER_SIZE + outboard_span_count(l->size) * DIGEST_SIZE;
 	struct cached_file *pack = NULL;
 	int rc = local_pack_open(s, l->pack, &pack, err);
 
-	for (uint64_t g = r->first; rc == 0 && g <= r->last; g++) {
-		uint64_t span = g / GROUPS_PER_SPAN, first = span * GROUPS_PER_SPAN;
-		size_t len;
+	for (uint64_t span = r->first / GROUPS_PER_SPAN;
+	     rc == 0 && span <= r->last / GROUPS_PER_SPAN; span++) {
+		struct span_values v;
 
-		if (g == r->first || g == first) {
-			size_t count = (size_t)MIN(GROUPS_PER_SPAN, groups - first);
-
-			rc = local_pread(pack->fd, values, count * DIGEST_SIZE,
-					 base + first * DIGEST_SIZE, flags, "an outboard", err);
-			if (rc == 0 &&
-			    !outboard_verify_span(l->size, span, f->spans + span * DIGEST_SIZE,
-						  values)) {
-				rc = error_set(err, ERROR_CORRUPT,
-					       "the outboard of %s in pack %08x is damaged",
-					       digest_text(&f->key), l->pack);
-			}
-		}
-		uint8_t *at = group_place(r, g, &len);
-
-		if (rc == 0 &&
-		    !outboard_verify_group(l->size, g, values + (g - first) * DIGEST_SIZE,
-					   bytes_of(at, len))) {
-			char name[LOCAL_NAME_SIZE];
-
-			local_file_name(name, &f->key);
-			rc = error_set(err, ERROR_CORRUPT,
-				       "%s/%s is damaged between bytes %llu and %llu (blob %s)",
-				       s->path, name, (unsigned long long)(g * OUTBOARD_GROUP),
-				       (unsigned long long)(g * OUTBOARD_GROUP + len),
-				       digest_text(&f->key));
+		rc = read_span_values(&v, pack->fd, f, l, span, flags, err);
+		if (rc == 0) {
+			rc = verify_span_groups(s, f, &v, r, err);
 		}
 	}
 	file_cache_release(&s->packs, pack);
