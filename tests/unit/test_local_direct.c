@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 #include "base/io.h"
-#include "services/local/local_internal.h"
+#include "services/local/direct_reader.h"
+#include "services/local/large_file.h"
 #include "test_local_driver.h"
 
 #ifndef SYS_cachestat
@@ -215,6 +216,34 @@ static void test_damage_is_found(void **state unused)
 	store_close(&s);
 }
 
+/* What a repair or another's discarding does while somebody reads. */
+static void test_a_file_is_forgotten_meanwhile(void **state unused)
+{
+	uint8_t *expected cleanup(cleanup_free) = xmalloc(SIZE),
+			  *got cleanup(cleanup_free) = xmalloc(PIECE);
+	struct store s;
+	const struct digest digest = make_store(&s, 1);
+	struct local_store *local;
+	struct cached_file *f;
+	struct location l;
+
+	fill(expected, SIZE, 0);
+	assert_int_equal(local_store_get(&local, store_path, STORE_READ_ONLY, NULL), 0);
+	assert_int_equal(local_locate(&local->view, INDEX_BLOBS, &digest, &l, NULL), 1);
+	assert_int_equal(large_file_open(&local->view, &digest, &l, &f, NULL), 0);
+	file_cache_forget(&local->files, &digest);
+	for (size_t at = 0; at + PIECE <= SIZE; at += PIECE) {
+		assert_int_equal(
+			direct_reader_read(local->direct, f, &l, got, PIECE, at, 0, NULL), 1);
+		assert_memory_equal(got, expected + at, PIECE);
+	}
+	file_cache_release(&local->files, f);
+	/* Others open it anew. */
+	read_in_order(&s, 0);
+	local_store_unref(local);
+	store_close(&s);
+}
+
 struct reader {
 	pthread_t thread;
 	struct store *store;
@@ -258,7 +287,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		test(test_past_the_cache),          test(test_pieces_across_spans),
 		test(test_cached_ones_stay_cached), test(test_random_places),
-		test(test_damage_is_found),         test(test_many_files_at_once),
+		test(test_damage_is_found),         test(test_a_file_is_forgotten_meanwhile),
+		test(test_many_files_at_once),
 	};
 
 	return cmocka_run_group_tests_name("local_direct", tests, NULL, NULL);

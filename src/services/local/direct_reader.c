@@ -30,6 +30,8 @@
 #define IDLE_WANTED_MS 100
 
 #define HUGE_PAGE ((size_t)2 << 20)
+/* With room to begin at a huge page. */
+#define MAPPING_SIZE (SLOTS * OUTBOARD_SPAN + HUGE_PAGE)
 #define HUGE_PAGES "/sys/kernel/mm/transparent_hugepage/enabled"
 
 enum slot_state { SLOT_EMPTY, SLOT_WANTED, SLOT_LOADING, SLOT_READY, SLOT_FAILED };
@@ -44,7 +46,8 @@ struct stream {
 	struct cached_file *file; /* a reference; NULL: this stream is free */
 	struct location location;
 	int fd;
-	uint8_t *memory;          /* of all slots */
+	void *mapping;
+	uint8_t *memory;          /* of all slots, in the mapping */
 	struct slot slots[SLOTS]; /* a span's is the one of its number, modulo */
 	uint64_t used;            /* moment_now() */
 };
@@ -148,7 +151,7 @@ static void end_stream_locked(struct direct_reader *d, struct stream *t)
 {
 	file_cache_release(&d->store->files, t->file);
 	close(t->fd);
-	free(t->memory);
+	munmap(t->mapping, MAPPING_SIZE);
 	*t = (struct stream){.fd = -1};
 }
 
@@ -284,15 +287,19 @@ static struct stream *free_stream_locked(struct direct_reader *d)
 	return NULL;
 }
 
-static void *huge_memory(void)
+/* Not by malloc, which would keep it for later. */
+static bool map_memory(struct stream *t)
 {
-	void *memory;
+	void *p = mmap(NULL, MAPPING_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
 
-	if (posix_memalign(&memory, HUGE_PAGE, SLOTS * OUTBOARD_SPAN) != 0) {
-		return NULL;
+	if (p == MAP_FAILED) {
+		return false;
 	}
-	madvise(memory, SLOTS * OUTBOARD_SPAN, MADV_HUGEPAGE);
-	return memory;
+	t->mapping = p;
+	t->memory = (uint8_t *)p + (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
+	madvise(t->memory, SLOTS * OUTBOARD_SPAN, MADV_HUGEPAGE);
+	return true;
 }
 
 /* NULL when all are in use, or this file cannot be read so. */
@@ -312,12 +319,12 @@ static struct stream *begin_stream_locked(struct direct_reader *d, struct cached
 		d->possible = errno != EINVAL;
 		return NULL;
 	}
-	t->memory = huge_memory();
-	if (!t->memory) {
+	if (!map_memory(t)) {
 		close(t->fd);
 		return NULL;
 	}
-	t->file = file_cache_get(&d->store->files, &f->key);
+	/* This one, even if others do not find it any more. */
+	t->file = file_cache_ref(&d->store->files, f);
 	t->location = *l;
 	return t;
 }

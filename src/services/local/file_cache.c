@@ -123,6 +123,14 @@ struct cached_file *file_cache_add(struct file_cache *c, const struct digest *ke
 	return f;
 }
 
+struct cached_file *file_cache_ref(struct file_cache *c, struct cached_file *f)
+{
+	pthread_mutex_lock(&c->lock);
+	f->refs++;
+	pthread_mutex_unlock(&c->lock);
+	return f;
+}
+
 void file_cache_release(struct file_cache *c, struct cached_file *f)
 {
 	if (f) {

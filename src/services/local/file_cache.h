@@ -46,6 +46,8 @@ struct cached_file *file_cache_get(struct file_cache *c, const struct digest *ke
  */
 struct cached_file *file_cache_add(struct file_cache *c, const struct digest *key, int fd,
 				   uint64_t size, uint8_t *spans);
+/* One more reference, for who has one. */
+struct cached_file *file_cache_ref(struct file_cache *c, struct cached_file *f);
 void file_cache_release(struct file_cache *c, struct cached_file *f);
 /* From now on this key has no file; who uses it goes on. */
 void file_cache_forget(struct file_cache *c, const struct digest *key);
