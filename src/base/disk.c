@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "base/io.h"
 
@@ -32,4 +34,15 @@ unsigned disk_read_ahead(dev_t device)
 		kib = number_in(path);
 	}
 	return kib;
+}
+
+int64_t disk_cached(int fd, uint64_t offset, uint64_t len)
+{
+	/* struct cachestat_range and struct cachestat of linux/mman.h */
+	uint64_t range[2] = {offset, len};
+	uint64_t counts[5] = {0}; /* the first: pages in the cache */
+
+	return syscall(DISK_CACHESTAT, fd, range, counts, 0) == 0
+		       ? (int64_t)counts[0] * sysconf(_SC_PAGESIZE)
+		       : -1;
 }

@@ -8,6 +8,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "base/disk.h"
+
 /* libseccomp knows all of these on every machine; those that it has not are negative there. */
 static const int allowed[] = {
 	/* files */
@@ -27,7 +29,7 @@ static const int allowed[] = {
 	SCMP_SYS(lseek),
 	SCMP_SYS(getdents64),
 	SCMP_SYS(fadvise64),
-	451, /* cachestat: newer than the library, and the same number everywhere */
+	DISK_CACHESTAT,
 	SCMP_SYS(flock),
 	/* memory */
 	SCMP_SYS(brk),

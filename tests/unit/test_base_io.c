@@ -373,6 +373,26 @@ static void test_disk_read_ahead(void **state unused)
 	assert_int_equal(disk_read_ahead(st.st_dev), strtoul((char *)text.ptr, NULL, 10));
 }
 
+static void test_disk_cached(void **state unused)
+{
+	static const uint8_t zeros[3 << 16];
+	int64_t cached;
+	int fd cleanup(cleanup_close) =
+		openat(folder_fd, "cached", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	assert_int_equal(write_full(fd, zeros, sizeof(zeros)), 0);
+	cached = disk_cached(fd, 0, sizeof(zeros));
+	if (cached < 0) {
+		assert_int_equal(errno, ENOSYS);
+		skip(); /* a kernel before 6.5 */
+	}
+	/* What was only just written is there, and nothing beyond it. */
+	assert_int_equal(cached, sizeof(zeros));
+	assert_int_equal(disk_cached(fd, 1 << 16, 1 << 16), 1 << 16);
+	assert_int_equal(disk_cached(fd, sizeof(zeros), sizeof(zeros)), 0);
+	assert_int_equal(disk_cached(-1, 0, sizeof(zeros)), -1);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -394,6 +414,7 @@ int main(void)
 		TEST(test_sparse_writing),
 		TEST(test_make_empty_directory),
 		TEST(test_disk_read_ahead),
+		TEST(test_disk_cached),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

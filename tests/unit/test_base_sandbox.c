@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "base/disk.h"
 #include "base/io.h"
 #include "base/sandbox.h"
 
@@ -160,6 +161,17 @@ static int open_creating(void)
 	return open_errno("readable", O_RDONLY | O_CREAT);
 }
 
+/* Whether the page cache may be asked, which a large read does; as outside. */
+static int ask_what_is_cached(void)
+{
+	char *path cleanup(cleanup_free) = path_of("readable", "file");
+	int fd cleanup(cleanup_close) = open(path, O_RDONLY | O_CLOEXEC);
+
+	errno = 0;
+	(void)disk_cached(fd, 0, 1);
+	return errno;
+}
+
 static void test_files(void **state)
 {
 	(void)state;
@@ -170,6 +182,7 @@ static void test_files(void **state)
 	assert_int_equal(inside(open_for_writing), ENOSYS);
 	assert_int_equal(inside(open_truncating), ENOSYS);
 	assert_int_equal(inside(open_creating), ENOSYS);
+	assert_int_equal(inside(ask_what_is_cached), ask_what_is_cached());
 }
 
 static int unlink_errno(const char *folder)

@@ -5,17 +5,13 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/disk.h"
 #include "base/io.h"
 #include "services/local/direct_reader.h"
 #include "services/local/large_file.h"
 #include "test_local_driver.h"
-
-#ifndef SYS_cachestat
-#define SYS_cachestat 451
-#endif
 
 #define MIB ((size_t)1 << 20)
 #define SIZE (10 * MIB + 777)
@@ -46,16 +42,11 @@ static int open_file(const struct digest *digest, int flags)
 	return fd;
 }
 
-/* Bytes of the file that the page cache has; negative where the kernel does not tell. */
 static int64_t cached(const struct digest *digest)
 {
 	int fd cleanup(cleanup_close) = open_file(digest, O_RDONLY);
-	uint64_t range[2] = {0, SIZE};
-	uint64_t counts[5] = {0};
 
-	return syscall(SYS_cachestat, fd, range, counts, 0) == 0
-		       ? (int64_t)counts[0] * sysconf(_SC_PAGESIZE)
-		       : -1;
+	return disk_cached(fd, 0, SIZE);
 }
 
 static void make_cold(const struct digest *digest)

@@ -6,9 +6,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/disk.h"
 #include "base/io.h"
 #include "base/moment.h"
 #include "castore/outboard.h"
@@ -75,19 +75,12 @@ static bool has_huge_pages(void)
 	       !memmem(setting.ptr, setting.len, never, sizeof(never) - 1);
 }
 
-/* linux/mman.h and asm/unistd.h of 6.5; the number is that of all machines. */
-#ifndef SYS_cachestat
-#define SYS_cachestat 451
-#endif
-
 static bool is_cold(int fd, uint64_t span, uint64_t size)
 {
-	uint64_t start = span * OUTBOARD_SPAN;
-	uint64_t range[2] = {start, MIN(OUTBOARD_SPAN, size - start)};
-	uint64_t counts[5] = {0}; /* the first: pages in the cache */
+	uint64_t start = span * OUTBOARD_SPAN, len = MIN(OUTBOARD_SPAN, size - start);
+	int64_t cached = disk_cached(fd, start, len);
 
-	return syscall(SYS_cachestat, fd, range, counts, 0) == 0 &&
-	       counts[0] * (uint64_t)sysconf(_SC_PAGESIZE) < range[1] / 2;
+	return cached >= 0 && (uint64_t)cached < len / 2;
 }
 
 /* ---- The threads ---- */
