@@ -1,6 +1,7 @@
 import faulthandler
 import os
 import pathlib
+import re
 import shutil
 import signal
 import tempfile
@@ -78,13 +79,19 @@ def sanitizer_folder():
     shutil.rmtree(folder)
 
 
+# The leak checker of a process looks at it from another one, and says this when a test kills it
+# just then. It goes on; what it finds in a process that lives it reports as ever.
+OF_A_KILLED_PROCESS = re.compile(r"^==\d+==Unable to get registers from thread \d+\.\n", re.M)
+
+
 @pytest.fixture(autouse=True)
 def no_sanitizer_report(sanitizer_folder):
     yield
     reports = []
     for path in sorted(sanitizer_folder.iterdir()):
-        reports.append(path.read_text(errors="replace"))
+        reports.append(OF_A_KILLED_PROCESS.sub("", path.read_text(errors="replace")))
         path.unlink()
+    reports = list(filter(None, reports))
     assert not reports, "\n".join(reports)
 
 
