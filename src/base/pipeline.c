@@ -1,9 +1,9 @@
 #include "base/pipeline.h"
+#include "base/thread.h"
 
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 
 struct stage_state {
 	uint64_t next; /* number of the slot that it begins next */
@@ -125,18 +125,11 @@ static void *thread_main(void *arg)
 /* One that cannot be started is done without. Signals are left to the calling thread. */
 static void start_thread_locked(struct pipeline *p)
 {
-	pthread_attr_t attr;
-	sigset_t all;
-
-	sigfillset(&all);
-	pthread_attr_init(&attr);
-	pthread_attr_setsigmask_np(&attr, &all);
-	if (pthread_create(&p->threads[p->thread_count], &attr, thread_main, p) == 0) {
+	if (thread_start(&p->threads[p->thread_count], 0, thread_main, p) == 0) {
 		p->thread_count++;
 	} else {
 		p->threads_max = 0;
 	}
-	pthread_attr_destroy(&attr);
 }
 
 /* Asker: 0 while the caller has to wait until so many slots are released. */

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "cli/fd_message.h"
 
 struct held {
@@ -176,15 +176,9 @@ static void *watcher_main(void *context)
 
 int held_watch(struct held *h, struct fuse_mount *mount, struct error *err)
 {
-	sigset_t all, old;
-
 	h->mount = mount;
-	/* Signals are for the program's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int rc = pthread_create(&h->watcher, NULL, watcher_main, h);
+	int rc = thread_start(&h->watcher, 0, watcher_main, h);
 
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	h->watches = rc == 0;
 	return rc ? error_set_errno(err, rc, "cannot start a thread") : 0;
 }

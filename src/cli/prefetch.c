@@ -1,10 +1,10 @@
 #include "cli/prefetch.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "castore/digest_map.h"
 #include "ingest/transfer.h"
 
@@ -116,19 +116,6 @@ static void *prefetch_main(void *context)
 	return NULL;
 }
 
-/* Signals are for the program's own threads. */
-static bool start(struct prefetch *p)
-{
-	sigset_t all, before;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	bool started = pthread_create(&p->thread, NULL, prefetch_main, p) == 0;
-
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return started;
-}
-
 void prefetch_touch(void *context, const struct digest *directory)
 {
 	struct prefetch *p = context;
@@ -141,7 +128,7 @@ void prefetch_touch(void *context, const struct digest *directory)
 			p->queue = xrealloc(p->queue, p->capacity * sizeof(*p->queue));
 		}
 		p->queue[p->count++] = *root;
-		p->started = p->started || start(p);
+		p->started = p->started || thread_start(&p->thread, 0, prefetch_main, p) == 0;
 		pthread_cond_signal(&p->wake);
 	}
 	pthread_mutex_unlock(&p->lock);

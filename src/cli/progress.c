@@ -1,10 +1,10 @@
 #include "cli/progress.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "base/util.h"
 
 #define REDRAW_NS 200000000L
@@ -69,20 +69,13 @@ static void *draw_all(void *arg)
 
 void progress_start(struct progress *p, bool wanted)
 {
-	pthread_attr_t attr;
-	sigset_t all;
-
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->changed, NULL);
 	clock_gettime(CLOCK_MONOTONIC, &p->began);
 	if (!wanted || !isatty(STDERR_FILENO)) {
 		return;
 	}
-	sigfillset(&all);
-	pthread_attr_init(&attr);
-	pthread_attr_setsigmask_np(&attr, &all);
-	p->running = pthread_create(&p->thread, &attr, draw_all, p) == 0;
-	pthread_attr_destroy(&attr);
+	p->running = thread_start(&p->thread, 0, draw_all, p) == 0;
 }
 
 void progress_stop(struct progress *p)

@@ -2,10 +2,10 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/thread.h"
 
 #define PATH_TEXT_MAX 240
 
@@ -76,21 +76,6 @@ int work_stop(struct error *err)
 	return error_set(err, ERROR_CANCELED, "interrupted");
 }
 
-/* Signals are left to the thread that called work_run. */
-static int start_thread(pthread_t *thread, struct work *w)
-{
-	pthread_attr_t attr;
-	sigset_t all;
-
-	sigfillset(&all);
-	pthread_attr_init(&attr);
-	pthread_attr_setsigmask_np(&attr, &all);
-	int r = pthread_create(thread, &attr, worker_main, w);
-
-	pthread_attr_destroy(&attr);
-	return r;
-}
-
 /* Gets up to n more threads going. Lock held. */
 static void wake(struct work *w, size_t n)
 {
@@ -102,7 +87,7 @@ static void wake(struct work *w, size_t n)
 	}
 	/* One new thread at a time: it wakes the next when it finds more to do. */
 	if (n > w->idle && w->thread_count + 1 < w->threads_max &&
-	    start_thread(&w->threads[w->thread_count], w) == 0) {
+	    thread_start(&w->threads[w->thread_count], 0, worker_main, w) == 0) {
 		w->thread_count++;
 	}
 }

@@ -2,11 +2,11 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <time.h>
 
 #include "base/io.h"
 #include "base/moment.h"
+#include "base/thread.h"
 #include "rpc/answer.h"
 
 /* Of one message. */
@@ -171,15 +171,8 @@ static void *sender_main(void *arg)
 
 static int start_sender(struct upload *u, struct error *err)
 {
-	pthread_attr_t attr;
-	sigset_t all;
+	int rc = thread_start(&u->sender, 0, sender_main, u);
 
-	sigfillset(&all);
-	pthread_attr_init(&attr);
-	pthread_attr_setsigmask_np(&attr, &all);
-	int rc = pthread_create(&u->sender, &attr, sender_main, u);
-
-	pthread_attr_destroy(&attr);
 	u->sending = rc == 0;
 	return rc == 0 ? 0 : error_set_errno(err, rc, "cannot start a thread");
 }

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "base/thread.h"
 #include "rpc/upload.h"
 
 #define WORKERS 2
@@ -244,7 +245,7 @@ static void *work(void *context)
 static int start_workers(struct outbox *o, struct error *err)
 {
 	while (o->worker_count < WORKERS) {
-		int rc = pthread_create(&o->workers[o->worker_count], NULL, work, o);
+		int rc = thread_start(&o->workers[o->worker_count], 0, work, o);
 
 		if (rc != 0 && o->worker_count == 0) {
 			return error_set_errno(err, rc, "cannot start a thread");

@@ -1,9 +1,9 @@
 #include "rpc/read_ahead.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 
+#include "base/thread.h"
 #include "base/util.h"
 
 /* Parts are numbered on and on; number n is in slot n % READ_AHEAD_PARTS. */
@@ -82,17 +82,10 @@ static void *thread_main(void *arg)
 /* Signals are left to the threads of the program. */
 static void start_threads(struct read_ahead *a)
 {
-	pthread_attr_t attr;
-	sigset_t all;
-
-	sigfillset(&all);
-	pthread_attr_init(&attr);
-	pthread_attr_setsigmask_np(&attr, &all);
 	while (a->thread_count < READ_AHEAD_THREADS &&
-	       pthread_create(&a->threads[a->thread_count], &attr, thread_main, a) == 0) {
+	       thread_start(&a->threads[a->thread_count], 0, thread_main, a) == 0) {
 		a->thread_count++;
 	}
-	pthread_attr_destroy(&attr);
 }
 
 static bool make_slots(struct read_ahead *a)

@@ -5,6 +5,7 @@
  */
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "rpc/rpc_server_internal.h"
 
 /* Armed for each door; more calls than that are taken one after the other. */
@@ -33,16 +34,8 @@ static void *work(void *context);
 /* With the lock held. Without a new thread, those that there are go on. */
 static int add_thread(struct rpc_server *s)
 {
-	pthread_attr_t attr;
-	int rc = pthread_attr_init(&attr);
+	int rc = thread_start(&s->threads[s->thread_count], STACK_SIZE, work, s);
 
-	if (rc == 0) {
-		rc = pthread_attr_setstacksize(&attr, STACK_SIZE);
-		if (rc == 0) {
-			rc = pthread_create(&s->threads[s->thread_count], &attr, work, s);
-		}
-		(void)pthread_attr_destroy(&attr);
-	}
 	if (rc == 0) {
 		s->thread_count++;
 		s->waiting++;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -13,6 +12,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "transports/fuse_backing.h"
 #include "transports/fuse_dev.h"
 #include "transports/fusermount.h"
@@ -393,24 +393,10 @@ static void *stopper_main(void *context)
 	return NULL;
 }
 
-/* Signals are for the program's own threads. */
-static int stopper_start(struct fuse_mount *m, pthread_t *thread)
-{
-	sigset_t all;
-	sigset_t old;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int rc = pthread_create(thread, NULL, stopper_main, m);
-
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc;
-}
-
 int fuse_mount_serve(struct fuse_mount *m, struct error *err)
 {
 	pthread_t stopper;
-	int rc = stopper_start(m, &stopper);
+	int rc = thread_start(&stopper, 0, stopper_main, m);
 
 	if (rc != 0) {
 		return error_set_errno(err, rc, "cannot start a thread");

@@ -1,12 +1,12 @@
 #include "transports/request_pool.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/proc.h"
+#include "base/thread.h"
 #include "fs/ahead.h"
 
 #define DEFAULT_THREADS_MAX 15
@@ -186,31 +186,14 @@ void request_pool_free(struct request_pool *p)
 
 static void *worker_main(void *context);
 
-/*
- * Signals are for the program's own threads; but a fault of this thread blocked would end the
- * process, whoever could deal with it.
- */
-static int start_thread(struct worker *w)
-{
-	sigset_t set;
-	sigset_t old;
-
-	sigfillset(&set);
-	sigdelset(&set, SIGBUS);
-	pthread_sigmask(SIG_SETMASK, &set, &old);
-	int rc = pthread_create(&w->thread, NULL, worker_main, w);
-
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc;
-}
-
 /* With the lock, which is no trouble: it happens a few times in the life of a pool. */
 static void add_worker(struct request_pool *p)
 {
 	struct worker *w = xcalloc(1, sizeof(*w));
 
 	w->pool = p;
-	if (!request_reply_init(&w->reply) || start_thread(w) != 0) {
+	if (!request_reply_init(&w->reply) ||
+	    thread_start(&w->thread, 0, worker_main, w) != 0) {
 		log_warning("only %u threads could be started", p->started);
 		p->limit = MIN(p->limit, p->started);
 		worker_free(w);

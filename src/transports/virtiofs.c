@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -13,6 +12,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "transports/virtiofs/guest.h"
 
 /* When nobody can be taken in, because the system is short of something: until then. */
@@ -142,24 +142,6 @@ static void *guest_main(void *context)
 	return NULL;
 }
 
-/*
- * Signals are for the program's own threads; but SIGBUS must come here, where the memory of
- * guests is touched.
- */
-static int start_thread(struct attached *a)
-{
-	sigset_t set;
-	sigset_t old;
-
-	sigfillset(&set);
-	sigdelset(&set, SIGBUS);
-	pthread_sigmask(SIG_SETMASK, &set, &old);
-	int rc = pthread_create(&a->thread, NULL, guest_main, a);
-
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc;
-}
-
 /* Takes over the connection. */
 static int attach(struct virtiofs_server *s, int socket, struct error *err)
 {
@@ -176,7 +158,7 @@ static int attach(struct virtiofs_server *s, int socket, struct error *err)
 		rc = error_set_errno(err, errno, "cannot attach a guest");
 	}
 	if (rc == 0) {
-		rc = start_thread(a);
+		rc = thread_start(&a->thread, 0, guest_main, a);
 		rc = rc ? error_set_errno(err, rc, "cannot start a thread") : 0;
 	}
 	if (rc != 0) {

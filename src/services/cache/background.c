@@ -1,8 +1,8 @@
 #include "services/cache/background.h"
 
 #include <pthread.h>
-#include <signal.h>
 
+#include "base/thread.h"
 #include "base/util.h"
 
 #define JOBS_MAX 4096
@@ -91,24 +91,11 @@ void background_cancel(struct background *b)
 	end(b, true);
 }
 
-/* Signals are for the program's own threads. */
-static bool start(pthread_t *thread, struct background *b)
-{
-	sigset_t all, before;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	bool started = pthread_create(thread, NULL, background_main, b) == 0;
-
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return started;
-}
-
 void background_add(struct background *b, struct background_job *j)
 {
 	pthread_mutex_lock(&b->lock);
 	if (!b->started && !b->ending) {
-		b->started = start(&b->thread, b);
+		b->started = thread_start(&b->thread, 0, background_main, b) == 0;
 	}
 	bool taken = b->started && !b->ending && b->count < JOBS_MAX;
 

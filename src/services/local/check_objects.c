@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/endian.h"
+#include "base/thread.h"
 #include "castore/outboard.h"
 #include "services/local/check.h"
 #include "services/local/large_file.h"
@@ -309,8 +310,8 @@ static int run_workers(struct object_check *o, struct error *err)
 	for (unsigned i = 0; i < count; i++) {
 		workers[i].objects = o;
 		/* The first one is this thread. */
-		workers[i].started = i && pthread_create(&workers[i].thread, NULL, worker_main,
-							 &workers[i]) == 0;
+		workers[i].started =
+			i && thread_start(&workers[i].thread, 0, worker_main, &workers[i]) == 0;
 	}
 	worker_main(&workers[0]);
 	for (unsigned i = 0; i < count; i++) {

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include "base/disk.h"
 #include "base/io.h"
 #include "base/moment.h"
+#include "base/thread.h"
 #include "castore/outboard.h"
 #include "services/local/large_file.h"
 
@@ -201,18 +201,13 @@ static void *thread_main(void *context)
 	return NULL;
 }
 
-/* False when there is not even one. Signals are for the program's own threads. */
+/* False when there is not even one. */
 static bool start_threads_locked(struct direct_reader *d)
 {
-	sigset_t all, old;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	while (d->thread_count < THREADS &&
-	       pthread_create(&d->threads[d->thread_count], NULL, thread_main, d) == 0) {
+	       thread_start(&d->threads[d->thread_count], 0, thread_main, d) == 0) {
 		d->thread_count++;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return d->thread_count > 0;
 }
 
