@@ -1,12 +1,11 @@
-#include "services/local/committer.h"
+#include "services/local/committer_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#include "base/endian.h"
 #include "base/io.h"
+#include "base/thread.h"
 #include "services/blob_service.h"
 #include "services/local/batch.h"
 #include "services/local/local_stage.h"
@@ -33,8 +32,7 @@ static struct batch *open_batch_locked(struct committer *c)
 	return c->open;
 }
 
-/* Nothing that was not committed will be: whoever waits or comes later is told why. */
-static int fail_locked(struct committer *c, const struct error *why)
+int committer_fail_locked(struct committer *c, const struct error *why)
 {
 	if (!c->failure) {
 		c->failure = xmalloc(sizeof(*c->failure));
@@ -44,127 +42,12 @@ static int fail_locked(struct committer *c, const struct error *why)
 	return -(int)c->failure->code;
 }
 
-static int failure_locked(struct committer *c, struct error *err)
+int committer_failure_locked(struct committer *c, struct error *err)
 {
 	if (c->failure && err) {
 		*err = *c->failure;
 	}
 	return c->failure ? -(int)c->failure->code : 0;
-}
-
-/* ---- the pack ---- */
-
-static int claim_locked(struct committer *c, struct error *err)
-{
-	struct claimed_pack pack;
-
-	if (c->pack_fd >= 0) {
-		return 0;
-	}
-	/* I/O under the lock, but once per pack, and no put can go on without it. */
-	int rc = pack_claim(c->store, &pack, err);
-
-	if (rc) {
-		return rc;
-	}
-	c->pack_fd = pack.fd;
-	c->pack_number = pack.number;
-	c->pack_end = pack.end;
-	c->buffer.offset = pack.end;
-	c->buffer.len = 0;
-	if (!c->buffer.data) {
-		c->buffer.data = xmalloc(PACK_BUFFER_SIZE);
-		while (c->spare_count < PACK_BUFFERS - 1) {
-			c->spare[c->spare_count++] = xmalloc(PACK_BUFFER_SIZE);
-		}
-	}
-	return 0;
-}
-
-/*
- * Sends the buffer to the pack, without the lock while it writes. Asker: 0 when it had to wait
- * for a spare buffer first, so that the caller looks at the state again.
- */
-static int write_buffer_locked(struct committer *c, struct batch *b, struct error *err)
-{
-	struct pack_buffer full = c->buffer;
-	int fd = c->pack_fd;
-	struct error why;
-	int rc = 0;
-
-	if (full.len == 0) {
-		return 1;
-	}
-	if (c->spare_count == 0) {
-		pthread_cond_wait(&c->changed, &c->lock);
-		return 0;
-	}
-	c->buffer =
-		(struct pack_buffer){.data = c->spare[--c->spare_count], .offset = c->pack_end};
-	b->writes++;
-	pthread_mutex_unlock(&c->lock);
-	if (pwrite_full(fd, full.data, full.len, (off_t)full.offset) != 0) {
-		rc = error_set_errno(&why, errno, "cannot write to a pack of %s",
-				     c->store->path);
-	} else {
-		local_start_writing(c->store, fd, full.offset, full.len);
-	}
-	pthread_mutex_lock(&c->lock);
-	b->writes--;
-	c->spare[c->spare_count++] = full.data;
-	pthread_cond_broadcast(&c->changed);
-	if (rc) {
-		fail_locked(c, &why);
-		return failure_locked(c, err);
-	}
-	return 1;
-}
-
-/* What begins the payload, which may be empty: one header, or whole records. */
-static int write_record(int fd, uint64_t offset, struct bytes head, struct bytes payload)
-{
-	static const uint8_t zeros[RECORD_ALIGN];
-	uint64_t used = head.len + payload.len;
-	size_t padding = (size_t)(round_up(used, RECORD_ALIGN) - used);
-
-	if (pwrite_full(fd, head.ptr, head.len, (off_t)offset) != 0 ||
-	    pwrite_full(fd, payload.ptr, payload.len, (off_t)(offset + head.len)) != 0) {
-		return -1;
-	}
-	return pwrite_full(fd, zeros, padding, (off_t)(offset + used));
-}
-
-/* Sets aside room behind everything else; the buffer must be empty. */
-static uint64_t reserve_locked(struct committer *c, uint64_t total)
-{
-	uint64_t offset = c->pack_end;
-
-	c->pack_end += total;
-	c->buffer.offset = c->pack_end;
-	return offset;
-}
-
-static int write_direct_locked(struct committer *c, struct batch *b, struct bytes head,
-			       struct bytes payload, uint64_t offset, struct error *err)
-{
-	int fd = c->pack_fd;
-	struct error why;
-	int rc = 0;
-
-	b->writes++;
-	pthread_mutex_unlock(&c->lock);
-	if (write_record(fd, offset, head, payload) != 0) {
-		rc = error_set_errno(&why, errno, "cannot write to a pack of %s",
-				     c->store->path);
-	}
-	pthread_mutex_lock(&c->lock);
-	b->writes--;
-	pthread_cond_broadcast(&c->changed);
-	if (rc) {
-		fail_locked(c, &why);
-		return failure_locked(c, err);
-	}
-	return 0;
 }
 
 /*
@@ -190,7 +73,7 @@ static void hold(struct batch *b, const struct record *r, struct bytes payload)
 static int place_held_locked(struct committer *c, struct batch *b, struct error *err)
 {
 	struct buffer held cleanup(buffer_done) = b->held;
-	uint64_t offset = reserve_locked(c, held.len);
+	uint64_t offset = committer_reserve_locked(c, held.len);
 
 	b->held = (struct buffer){0};
 	for (size_t i = b->held_from; i < b->count; i++) {
@@ -203,22 +86,8 @@ static int place_held_locked(struct committer *c, struct batch *b, struct error 
 		}
 	}
 	b->held_from = b->count;
-	return write_direct_locked(c, b, buffer_bytes(&held), bytes_of(NULL, 0), offset, err);
-}
-
-static void append_to_buffer(struct pack_buffer *buffer, const uint8_t *header,
-			     struct bytes payload)
-{
-	size_t total = (size_t)record_total(payload.len);
-	uint8_t *at = buffer->data + buffer->len;
-
-	memcpy(at, header, RECORD_HEADER_SIZE);
-	if (payload.len) {
-		memcpy(at + RECORD_HEADER_SIZE, payload.ptr, payload.len);
-	}
-	memset(at + RECORD_HEADER_SIZE + payload.len, 0,
-	       total - RECORD_HEADER_SIZE - payload.len);
-	buffer->len += total;
+	return committer_write_locked(c, b, buffer_bytes(&held), bytes_of(NULL, 0), offset,
+				      err);
 }
 
 /* ---- adding ---- */
@@ -235,7 +104,7 @@ static void *committer_main(void *arg);
 static int start_locked(struct committer *c, struct error *err)
 {
 	if (!c->started) {
-		int rc = pthread_create(&c->thread, NULL, committer_main, c);
+		int rc = thread_start(&c->thread, 0, committer_main, c);
 
 		if (rc) {
 			return error_set_errno(err, rc, "cannot start a thread");
@@ -249,7 +118,7 @@ static int start_locked(struct committer *c, struct error *err)
 static int make_room_locked(struct committer *c, struct error *err)
 {
 	for (;;) {
-		int rc = failure_locked(c, err);
+		int rc = committer_failure_locked(c, err);
 
 		if (rc || !c->open || !batch_full(c->open)) {
 			return rc;
@@ -312,7 +181,7 @@ static int empty_step_locked(struct committer *c, struct batch *b, bool held, st
 	int rc = 0;
 
 	if (c->buffer.len) {
-		rc = write_buffer_locked(c, b, err);
+		rc = committer_write_buffer_locked(c, b, err);
 		return rc < 0 ? rc : 1;
 	}
 	if (held && b->held.len) {
@@ -338,7 +207,7 @@ static int add_locked(struct committer *c, const struct addition *a, struct erro
 			return 0;
 		}
 		if (rc == 0) {
-			rc = claim_locked(c, err);
+			rc = committer_claim_locked(c, err);
 		}
 		if (rc) {
 			return rc;
@@ -358,14 +227,13 @@ static int add_locked(struct committer *c, const struct addition *a, struct erro
 		return 1;
 	}
 	if (direct) {
-		uint64_t offset = reserve_locked(c, total);
-		int rc = write_direct_locked(c, b, bytes_of(header, sizeof(header)), a->payload,
-					     offset, err);
+		uint64_t offset = committer_reserve_locked(c, total);
+		int rc = committer_write_locked(c, b, bytes_of(header, sizeof(header)),
+						a->payload, offset, err);
 
 		return rc ? rc : 1;
 	}
-	append_to_buffer(&c->buffer, header, a->payload);
-	c->pack_end += total;
+	committer_buffer_locked(c, header, a->payload);
 	return 1;
 }
 
@@ -508,7 +376,7 @@ static int close_batch_locked(struct committer *c, struct error *err)
 	while (b->writes) {
 		pthread_cond_wait(&c->changed, &c->lock);
 	}
-	return failure_locked(c, err);
+	return committer_failure_locked(c, err);
 }
 
 static void commit_open_locked(struct committer *c)
@@ -524,7 +392,7 @@ static void commit_open_locked(struct committer *c)
 		pthread_mutex_lock(&c->lock);
 	}
 	if (rc) {
-		fail_locked(c, &why);
+		committer_fail_locked(c, &why);
 	} else {
 		c->committed = b->number;
 		c->closing = NULL;
@@ -553,7 +421,7 @@ int committer_sync(struct committer *c, struct error *err)
 {
 	pthread_mutex_lock(&c->lock);
 	uint64_t target = c->next_batch - 1;
-	int rc = failure_locked(c, err);
+	int rc = committer_failure_locked(c, err);
 
 	if (rc == 0 && c->open) {
 		rc = start_locked(c, err);
@@ -564,7 +432,7 @@ int committer_sync(struct committer *c, struct error *err)
 	}
 	while (rc == 0 && c->committed < target) {
 		pthread_cond_wait(&c->changed, &c->lock);
-		rc = failure_locked(c, err);
+		rc = committer_failure_locked(c, err);
 	}
 	pthread_mutex_unlock(&c->lock);
 	return rc;
@@ -573,7 +441,7 @@ int committer_sync(struct committer *c, struct error *err)
 int committer_check(struct committer *c, struct error *err)
 {
 	pthread_mutex_lock(&c->lock);
-	int rc = failure_locked(c, err);
+	int rc = committer_failure_locked(c, err);
 
 	pthread_mutex_unlock(&c->lock);
 	return rc;
@@ -582,11 +450,11 @@ int committer_check(struct committer *c, struct error *err)
 int committer_close(struct committer *c, struct batch **out, struct error *err)
 {
 	pthread_mutex_lock(&c->lock);
-	int rc = failure_locked(c, err);
+	int rc = committer_failure_locked(c, err);
 
 	while (rc == 0 && c->closing) {
 		pthread_cond_wait(&c->changed, &c->lock);
-		rc = failure_locked(c, err);
+		rc = committer_failure_locked(c, err);
 	}
 	if (rc == 0 && c->open) {
 		rc = close_batch_locked(c, err);
@@ -600,15 +468,15 @@ int committer_close(struct committer *c, struct batch **out, struct error *err)
 static int empty_buffer_locked(struct committer *c, struct error *err)
 {
 	for (;;) {
-		int rc = failure_locked(c, err);
+		int rc = committer_failure_locked(c, err);
 
 		if (rc == 0) {
-			rc = claim_locked(c, err);
+			rc = committer_claim_locked(c, err);
 		}
 		if (rc || c->buffer.len == 0) {
 			return rc;
 		}
-		rc = write_buffer_locked(c, open_batch_locked(c), err);
+		rc = committer_write_buffer_locked(c, open_batch_locked(c), err);
 		if (rc < 0) {
 			return rc;
 		}
@@ -626,15 +494,15 @@ int committer_append_now(struct committer *c, struct index_write *w, struct byte
 	int rc = empty_buffer_locked(c, err);
 
 	if (rc == 0) {
-		uint64_t offset = reserve_locked(c, records.len);
+		uint64_t offset = committer_reserve_locked(c, records.len);
 
 		fd = fcntl(c->pack_fd, F_DUPFD_CLOEXEC, 0);
 		number = c->pack_number;
 		end = c->pack_end;
 		*out = (struct appended){.pack = number, .offset = offset, .len = records.len};
 		rc = fd < 0 ? error_set_errno(err, errno, "cannot use a pack")
-			    : write_direct_locked(c, open_batch_locked(c), records,
-						  bytes_of(NULL, 0), offset, err);
+			    : committer_write_locked(c, open_batch_locked(c), records,
+						     bytes_of(NULL, 0), offset, err);
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (rc) {
@@ -678,7 +546,7 @@ void committer_end(struct committer *c, const struct error *why)
 {
 	pthread_mutex_lock(&c->lock);
 	c->stopping = true;
-	fail_locked(c, why);
+	committer_fail_locked(c, why);
 	pthread_mutex_unlock(&c->lock);
 	if (c->started) {
 		pthread_join(c->thread, NULL);
@@ -687,15 +555,7 @@ void committer_end(struct committer *c, const struct error *why)
 	c->started = false;
 	drop_batch(c, &c->open);
 	drop_batch(c, &c->closing);
-	if (c->pack_fd >= 0) {
-		pack_release(c->store, c->pack_fd, c->pack_number);
-		c->pack_fd = -1;
-	}
-	free(c->buffer.data);
-	c->buffer = (struct pack_buffer){0};
-	while (c->spare_count) {
-		free(c->spare[--c->spare_count]);
-	}
+	committer_release_pack_locked(c);
 	pthread_mutex_unlock(&c->lock);
 }
 
