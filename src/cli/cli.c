@@ -258,6 +258,33 @@ bool cli_parse_size(const struct cli_command *command, const char *option, const
 	return true;
 }
 
+/* "a, b or c" */
+static void list_words(const char *const *words, struct buffer *out)
+{
+	for (size_t i = 0; words[i]; i++) {
+		const char *before = i == 0 ? "" : words[i + 1] ? ", " : " or ";
+
+		buffer_append(out, before, strlen(before));
+		buffer_append(out, words[i], strlen(words[i]));
+	}
+	buffer_append_byte(out, 0);
+}
+
+int cli_parse_choice(const struct cli_command *command, const char *option, const char *text,
+		     const char *const *words)
+{
+	struct buffer list cleanup(buffer_done) = {0};
+
+	for (int i = 0; words[i]; i++) {
+		if (strcmp(text, words[i]) == 0) {
+			return i;
+		}
+	}
+	list_words(words, &list);
+	cli_usage(command, "%s takes %s, not '%s'", option, (const char *)list.ptr, text);
+	return -1;
+}
+
 char *cli_store_address(const struct cli *cli)
 {
 	const struct store_config *config = store_config_used();

@@ -101,6 +101,10 @@ bool cli_parse_count(const struct cli_command *command, const char *option, cons
 bool cli_parse_size(const struct cli_command *command, const char *option, const char *text,
 		    uint64_t min, uint64_t *out);
 
+/* Which of the words (NULL ends them) an argument is; -1 after a usage message. */
+int cli_parse_choice(const struct cli_command *command, const char *option, const char *text,
+		     const char *const *words);
+
 /*
  * The address that holds: --store, $CAIRN_STORE, what the configuration says or the directory
  * of the user. malloc'd; NULL when there is none.

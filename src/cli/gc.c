@@ -58,18 +58,15 @@ static bool set_size(struct gc_run *run)
 
 static bool set_paths(struct gc_run *run)
 {
-	static const char *const modes[] = {
-		[GC_PATHS_ALL] = "all", [GC_PATHS_ROOTS] = "roots", [GC_PATHS_NONE] = "none"};
+	static const char *const words[] = {[GC_PATHS_ALL] = "all",
+					    [GC_PATHS_ROOTS] = "roots",
+					    [GC_PATHS_NONE] = "none",
+					    NULL};
+	int choice = cli_parse_choice(run->command, "--paths", optarg, words);
 
 	run->mode_given = true;
-	for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
-		if (strcmp(optarg, modes[i]) == 0) {
-			run->paths.mode = (enum gc_paths_mode)i;
-			return true;
-		}
-	}
-	cli_usage(run->command, "--paths takes all, roots or none, not '%s'", optarg);
-	return false;
+	run->paths.mode = (enum gc_paths_mode)choice;
+	return choice >= 0;
 }
 
 static void print_json(const struct gc_run *run)

@@ -333,36 +333,27 @@ static int mount_at(struct mount_run *run, const char *path)
 }
 
 /* False after a usage message. */
-static bool set_io(struct mount_run *run, const struct cli_command *command, const char *text)
+static bool set_io(struct mount_run *run, const struct cli_command *command)
 {
-	run->choose_io = strcmp(text, "auto") == 0;
-	if (strcmp(text, "passthrough") == 0) {
-		run->mount.io = FUSE_MOUNT_PASSTHROUGH;
-	} else if (strcmp(text, "cached") == 0 || run->choose_io) {
-		run->mount.io = FUSE_MOUNT_CACHED;
-	} else {
-		cli_usage(command, "--io takes auto, cached or passthrough, not '%s'", text);
-		return false;
-	}
-	return true;
+	static const char *const words[] = {"auto", "cached", "passthrough", NULL};
+	int choice = cli_parse_choice(command, "--io", optarg, words);
+
+	run->choose_io = choice == 0;
+	run->mount.io = choice == 2 ? FUSE_MOUNT_PASSTHROUGH : FUSE_MOUNT_CACHED;
+	return choice >= 0;
 }
 
 /* False after a usage message. */
-static bool set_cpu_latency(struct mount_run *run, const struct cli_command *command,
-			    const char *text)
+static bool set_cpu_latency(struct mount_run *run, const struct cli_command *command)
 {
-	static const char *const policies[] = {[CPU_LATENCY_AUTO] = "auto",
-					       [CPU_LATENCY_LOW] = "low",
-					       [CPU_LATENCY_ANY] = "any"};
+	static const char *const words[] = {[CPU_LATENCY_AUTO] = "auto",
+					    [CPU_LATENCY_LOW] = "low",
+					    [CPU_LATENCY_ANY] = "any",
+					    NULL};
+	int choice = cli_parse_choice(command, "--cpu-latency", optarg, words);
 
-	for (unsigned i = 0; i < ARRAY_SIZE(policies); i++) {
-		if (strcmp(text, policies[i]) == 0) {
-			run->mount.cpu_latency = (enum cpu_latency_policy)i;
-			return true;
-		}
-	}
-	cli_usage(command, "--cpu-latency takes auto, low or any, not '%s'", text);
-	return false;
+	run->mount.cpu_latency = (enum cpu_latency_policy)choice;
+	return choice >= 0;
 }
 
 enum {
@@ -401,12 +392,12 @@ static int run_mount(struct cli *cli, const struct cli_command *command, int arg
 			run.mount.allow_other = true;
 			break;
 		case IO:
-			if (!set_io(&run, command, optarg)) {
+			if (!set_io(&run, command)) {
 				return EXIT_CODE_USAGE;
 			}
 			break;
 		case CPU_LATENCY:
-			if (!set_cpu_latency(&run, command, optarg)) {
+			if (!set_cpu_latency(&run, command)) {
 				return EXIT_CODE_USAGE;
 			}
 			break;

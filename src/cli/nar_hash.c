@@ -97,19 +97,14 @@ static int hash_all(struct hash_run *run, char **roots, size_t count)
 }
 
 /* False after a usage message. */
-static bool set_form(struct hash_run *run, const struct cli_command *command, const char *name)
+static bool set_form(struct hash_run *run, const struct cli_command *command)
 {
-	static const char *const names[] = {
-		[FORM_NIX32] = "nix32", [FORM_BASE16] = "base16", [FORM_SRI] = "sri"};
+	static const char *const words[] = {
+		[FORM_NIX32] = "nix32", [FORM_BASE16] = "base16", [FORM_SRI] = "sri", NULL};
+	int choice = cli_parse_choice(command, "--format", optarg, words);
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		if (strcmp(name, names[i]) == 0) {
-			run->form = (enum form)i;
-			return true;
-		}
-	}
-	cli_usage(command, "--format takes nix32, base16 or sri, not '%s'", name);
-	return false;
+	run->form = (enum form)choice;
+	return choice >= 0;
 }
 
 enum { FORMAT = CLI_OPTION_OWN };
@@ -127,7 +122,7 @@ static int run_hash(struct cli *cli, const struct cli_command *command, int argc
 				    &code)) != -1) {
 		switch (c) {
 		case FORMAT:
-			if (!set_form(&run, command, optarg)) {
+			if (!set_form(&run, command)) {
 				return EXIT_CODE_USAGE;
 			}
 			break;

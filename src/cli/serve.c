@@ -6,29 +6,24 @@
 /* False after a usage message. */
 static bool set_inodes(struct serve_options *o, const struct cli_command *command)
 {
-	o->inodes_by_path = strcmp(optarg, "path") == 0;
-	if (!o->inodes_by_path && strcmp(optarg, "content") != 0) {
-		cli_usage(command, "--inodes takes content or path, not '%s'", optarg);
-		return false;
-	}
-	return true;
+	static const char *const words[] = {"content", "path", NULL};
+	int choice = cli_parse_choice(command, "--inodes", optarg, words);
+
+	o->inodes_by_path = choice == 1;
+	return choice >= 0;
 }
 
 /* False after a usage message. */
 static bool set_prefetch(struct serve_options *o, const struct cli_command *command)
 {
-	static const char *const modes[] = {[PREFETCH_DIRECTORIES] = "directories",
+	static const char *const words[] = {[PREFETCH_DIRECTORIES] = "directories",
 					    [PREFETCH_ALL] = "all",
-					    [PREFETCH_NONE] = "none"};
+					    [PREFETCH_NONE] = "none",
+					    NULL};
+	int choice = cli_parse_choice(command, "--prefetch", optarg, words);
 
-	for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
-		if (strcmp(optarg, modes[i]) == 0) {
-			o->prefetch = (enum prefetch_mode)i;
-			return true;
-		}
-	}
-	cli_usage(command, "--prefetch takes directories, all or none, not '%s'", optarg);
-	return false;
+	o->prefetch = (enum prefetch_mode)choice;
+	return choice >= 0;
 }
 
 int serve_next_option(struct serve_options *o, struct cli *cli,

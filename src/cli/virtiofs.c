@@ -170,12 +170,11 @@ static bool set_fd(struct virtiofs_run *run, const struct cli_command *command)
 
 static bool set_sandbox(struct virtiofs_run *run, const struct cli_command *command)
 {
-	run->no_sandbox = strcmp(optarg, "none") == 0;
-	if (!run->no_sandbox && strcmp(optarg, "full") != 0) {
-		cli_usage(command, "--sandbox takes full or none, not '%s'", optarg);
-		return false;
-	}
-	return true;
+	static const char *const words[] = {"full", "none", NULL};
+	int choice = cli_parse_choice(command, "--sandbox", optarg, words);
+
+	run->no_sandbox = choice == 1;
+	return choice >= 0;
 }
 
 /* False after a usage message. */
