@@ -23,7 +23,7 @@ def make_tree(top):
 
 def bench(folder, *args, check=True):
     return run([RUN, f"--cairn={CAIRN}", "--contenders=native,cairn", "--rounds=1", "--pin=no",
-                *args], check=check,
+                "--no-keep-memory", *args], check=check,
                timeout=4 * TIMEOUT, env={"CAIRN_BENCH_DIR": str(folder / "bench")})
 
 
