@@ -38,7 +38,18 @@ def fuse_fault():
     return None
 
 
+# Files go to processes whole, in this order: what takes longest must not be left for the end.
+LONGEST = ("test_virtiofs_guest.py", "test_nix_corpus.py", "test_lazy_mount.py", "test_daemon.py",
+           "test_nar.py", "test_real_tree.py", "test_stress.py", "test_older_kernel.py",
+           "test_nix_paths.py", "test_fsck.py")
+
+
+def place_in_order(item):
+    return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=place_in_order)
     if harness.IO:
         # All that a way of reading can change.
         others = [item for item in items if "mount" not in item.fixturenames]
