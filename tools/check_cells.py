@@ -71,6 +71,15 @@ class Cell:
         self.passed = 0
         self.failed = []
         self.skipped = []
+        self.phases = []  # (what, seconds)
+
+    @contextlib.contextmanager
+    def phase(self, what):
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases.append((what, time.monotonic() - begin))
 
     def fail(self, what, detail=""):
         self.failed.append(what)
@@ -122,7 +131,8 @@ def build(cell, compiler, options):
             cell.fail("meson setup", out)
             return False
         stamp.write_text(wanted)
-    code, out = run(["ninja", "-C", cell.folder, f"-j{JOBS}"], 1200)
+    with cell.phase("build"):
+        code, out = run(["ninja", "-C", cell.folder, f"-j{JOBS}"], 1200)
     if code != 0:
         cell.fail(f"build ({explain(code)})", out)
         return False
@@ -163,9 +173,10 @@ def run_meson_tests(cell, suites, factor=1, env=None):
     log = cell.folder / "meson-logs/testlog.json"
     log.unlink(missing_ok=True)
     arguments = [a for suite in suites for a in ("--suite", suite)]
-    code, out = run(["meson", "test", "-C", cell.folder, "--no-rebuild", "--print-errorlogs",
-                     f"--timeout-multiplier={factor}", f"--num-processes={JOBS + 1}", *arguments],
-                    1200, env)
+    with cell.phase("programs"):
+        code, out = run(["meson", "test", "-C", cell.folder, "--no-rebuild",
+                         "--print-errorlogs", f"--timeout-multiplier={factor}",
+                         f"--num-processes={JOBS + 1}", *arguments], 1200, env)
     tests = []
     if log.exists():
         tests = [json.loads(line) for line in log.read_text().splitlines()]
@@ -255,9 +266,10 @@ def run_pytest(cell, folder, chosen, prefix, slow, env, timeout):
     }
     # Tests wait more than they compute: one process more than there are processors. The tests of
     # a file share what it set up.
-    code, out = run([*prefix, PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rN",
-                     f"-n{JOBS + 1}", "--dist=loadfile", "--maxfail=30",
-                     f"--junitxml={report}", *chosen], timeout, settings)
+    with cell.phase("end to end"):
+        code, out = run([*prefix, PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rN",
+                         f"-n{JOBS + 1}", "--dist=loadfile", "--maxfail=30",
+                         f"--junitxml={report}", *chosen], timeout, settings)
     before = len(cell.failed)
     if report.exists():
         count_junit(cell, report)
@@ -320,12 +332,12 @@ def cell_asan(cell):
 
 
 def cell_tsan(cell):
-    """clang, thread sanitizer: unit, conformance, end to end"""
+    """clang, thread sanitizer: unit, composed stores, end to end"""
     options = ["--buildtype=debugoptimized", "-Db_sanitize=thread", "-Db_lundef=false"]
     if not build(cell, "clang", options) or not check_thread_sanitizer(cell):
         return
     try:
-        run_meson_tests(cell, ["unit", "conformance"], 8, SANITIZER_OPTIONS)
+        run_meson_tests(cell, ["unit", "conformance-whole"], 8, SANITIZER_OPTIONS)
         run_e2e(cell, 6, {**SANITIZER_OPTIONS_GRPC, "CAIRN_TEST_CRASHES": "10"},
                 left_out=[*LONG_TESTS, *SLOW_UNDER_TSAN])
     finally:
@@ -409,8 +421,10 @@ def run_cell(name):
         cell.fail(f"the cell crashed: {error!r}")
     if cell.passed == 0 and not cell.failed:
         cell.fail("nothing ran")
+    phases = ", ".join(f"{what} {seconds:.0f}" for what, seconds in cell.phases)
     print(f"== {name}: {cell.passed} passed, {len(cell.failed)} failed, "
-          f"{len(cell.skipped)} skipped, {time.monotonic() - begin:.0f} s", flush=True)
+          f"{len(cell.skipped)} skipped, {time.monotonic() - begin:.0f} s"
+          f"{f' ({phases})' if phases else ''}", flush=True)
     return cell
 
 
