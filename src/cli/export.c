@@ -96,8 +96,8 @@ static const char export_help[] =
 	"be an empty directory. Directories get mode 0755, files 0644 or 0755, less the\n"
 	"umask. Long runs of zeros become holes.\n"
 	"\n"
-	"      --threads N  write with N threads, 1 to 16 (default: one for each CPU; 8\n"
-	"                   when the store is far)\n"
+	"      --threads N  write with N threads, 1 to 16 (default: one for each CPU,\n"
+	"                   up to 12 while they wait for a disk; 8 when the store is far)\n"
 	"  -q, --quiet      no progress\n"
 	"      --store ADDRESS, --json, -v, -h: see 'cairn --help'\n";
 

@@ -286,7 +286,7 @@ static const char import_help[] =
 	"      --no-cache         read all files again, also those that seem unchanged\n"
 	"                         since an earlier import\n"
 	"      --threads N        read with N threads, 1 to 16 (default: one for each\n"
-	"                         CPU)\n"
+	"                         CPU, up to 12 while they wait for a disk)\n"
 	"  -q, --quiet            no progress, no warnings\n"
 	"      --store ADDRESS, --json, -v, -h: see 'cairn --help'\n";
 

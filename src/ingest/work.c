@@ -3,18 +3,21 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/bytes.h"
 #include "base/thread.h"
 
 #define PATH_TEXT_MAX 240
+/* As many as a disk gains from; each costs some MiB. */
+#define THREADS_FOR_DISK 12
 
 struct work {
 	const struct work_options *options;
-	unsigned threads_max;
 	atomic_bool failed;
 
 	pthread_mutex_t lock;     /* guards all below and the second half of every work_dir */
+	unsigned threads_max;     /* grows while threads wait for a disk */
 	pthread_cond_t more;      /* there are pieces, or nothing will come any more */
 	struct work_dir *ready;   /* with pieces to take, the newest first */
 	struct work_dir *waiting; /* without, but something of them is unfinished */
@@ -270,11 +273,20 @@ void work_release(struct work *w, void *worker, struct work_dir *d)
 	pthread_mutex_unlock(&w->lock);
 }
 
+/* Blocks that the calling thread had a disk, or a server, read. */
+static long blocks_read(void)
+{
+	struct rusage usage;
+
+	return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_inblock : 0;
+}
+
 static void *worker_main(void *arg)
 {
 	struct work *w = arg;
 	const struct work_ops *ops = w->options->ops;
 	void *worker = ops->worker_new(w->options->context);
+	long blocks = blocks_read();
 	struct work_span span;
 	struct work_dir *d;
 
@@ -287,8 +299,14 @@ static void *worker_main(void *arg)
 
 		struct error err;
 		int r = ops->run(w, worker, d, span, &err);
+		long before = blocks;
 
+		blocks = blocks_read();
 		pthread_mutex_lock(&w->lock);
+		if (blocks > before && !w->options->threads &&
+		    w->threads_max < THREADS_FOR_DISK) {
+			w->threads_max++;
+		}
 		d->running--;
 		if (r < 0) {
 			fail(w, &err);

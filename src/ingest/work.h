@@ -71,7 +71,11 @@ struct work_ops {
 struct work_options {
 	const struct work_ops *ops;
 	void *context;
-	unsigned threads;          /* 0: one for each CPU; at most WORK_THREADS_MAX */
+	/*
+	 * At most WORK_THREADS_MAX. 0: one for each CPU; and while there are fewer than a disk
+	 * gains from, one more for each piece that had one read something.
+	 */
+	unsigned threads;
 	const atomic_bool *cancel; /* may be NULL; when it becomes true: ERROR_CANCELED */
 };
 
