@@ -19,7 +19,7 @@
 
 #define ITEMS ((size_t)WORK_PIECE * 40)
 #define BLOCK ((size_t)4096)
-#define WAIT_MS 5000
+#define WAIT_MS 50 /* for each piece, after which there may be one more */
 
 struct job {
 	int fd; /* which pieces read from its disk; -1: they do not */
